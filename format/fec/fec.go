@@ -62,6 +62,11 @@ func Encode(region io.ReaderAt, blocks uint64, roots int) ([]byte, error) {
 	if err := check(blocks, roots); err != nil {
 		return nil, fmt.Errorf("cannot make parity: %w", err)
 	}
+	// The end must be there before memory is asked for in proportion.
+	end := make([]byte, BlockSize)
+	if n, err := region.ReadAt(end, int64((blocks-1)*BlockSize)); n < len(end) {
+		return nil, fmt.Errorf("cannot make parity: %w", short("region", (blocks-1)*BlockSize+uint64(n), err))
+	}
 	parity := make([]byte, ParitySize(blocks, roots))
 	err := encode(region, blocks, roots, func(off uint64, part []byte) error {
 		copy(parity[off:], part)
