@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,21 +22,45 @@ import (
 var keyTime = time.Date(2026, 11, 23, 12, 34, 56, 0, time.UTC)
 
 // madeKeys makes one set of keys for all tests of the package, because RSA
-// keys take their time.
-var madeKeys = sync.OnceValues(func() (string, error) {
+// keys take their time: file names and contents.
+var madeKeys = sync.OnceValues(func() (files map[string][]byte, err error) {
 	root, err := os.MkdirTemp("", "cloison-peer-keys")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 	dir := filepath.Join(root, "keys")
-	return dir, keys.Init(dir, true, time.Now())
+	if err := keys.Init(dir, true, time.Now()); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	files = map[string][]byte{}
+	for _, e := range entries {
+		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
 })
 
+// keyFolder returns a folder with those keys.
 func keyFolder(t *testing.T) string {
 	t.Helper()
-	dir, err := madeKeys()
+	files, err := madeKeys()
 	if err != nil {
 		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "keys")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
