@@ -1,0 +1,117 @@
+// Package bootfacts is the note that the initramfs leaves for PID 1 in
+// /run/cloison/boot: what it started, from where, and when.
+//
+// The format is Cloison's own: one "key=value" per line, every key once, in the
+// order of the fields of Facts, each line ended by a newline. It needs nothing
+// but the standard library.
+package bootfacts
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"cloison/format/cmdline"
+)
+
+// Facts is what the initramfs knows and PID 1 cannot find out again.
+type Facts struct {
+	Command   string // the signed command line, as cmdline.Parse takes it
+	Slot      string // label of the partition: core-a or core-b
+	Device    string // node of that partition, e.g. /dev/vda2
+	ESP       string // node of the ESP on the same disk, e.g. /dev/vda1
+	Verity    string // node of the verity device, e.g. /dev/dm-0
+	Mapping   string // its name for device-mapper ioctls
+	GPTBackup bool   // the primary partition table was damaged
+	// Times since the kernel started (CLOCK_BOOTTIME), to the microsecond.
+	Initramfs time.Duration // /init began
+	Opened    time.Duration // the core's file system was mounted
+	// Core is parsed from Command by Parse; String ignores it.
+	Core cmdline.Core
+}
+
+func (f *Facts) rows() []struct {
+	key   string
+	value any
+} {
+	return []struct {
+		key   string
+		value any
+	}{
+		{"command", &f.Command},
+		{"slot", &f.Slot},
+		{"device", &f.Device},
+		{"esp", &f.ESP},
+		{"verity", &f.Verity},
+		{"mapping", &f.Mapping},
+		{"gpt_backup", &f.GPTBackup},
+		{"initramfs_usec", &f.Initramfs},
+		{"opened_usec", &f.Opened},
+	}
+}
+
+// String prints the note.
+func (f Facts) String() string {
+	var b strings.Builder
+	for _, r := range f.rows() {
+		switch v := r.value.(type) {
+		case *string:
+			fmt.Fprintf(&b, "%s=%s\n", r.key, *v)
+		case *bool:
+			fmt.Fprintf(&b, "%s=%t\n", r.key, *v)
+		case *time.Duration:
+			fmt.Fprintf(&b, "%s=%d\n", r.key, v.Microseconds())
+		}
+	}
+	return b.String()
+}
+
+// Parse reads a note. It refuses what String would not have printed.
+func Parse(text string) (Facts, error) {
+	f, err := parse(text)
+	if err != nil {
+		return Facts{}, fmt.Errorf("cannot parse the note of the initramfs: %w", err)
+	}
+	return f, nil
+}
+
+func parse(text string) (Facts, error) {
+	var f Facts
+	if len(text) > 1<<16 {
+		return f, errors.New("too long")
+	}
+	for _, r := range f.rows() {
+		line, rest, ok := strings.Cut(text, "\n")
+		value, found := strings.CutPrefix(line, r.key+"=")
+		if !ok || !found {
+			return f, fmt.Errorf("line %q where %s=… must stand", line, r.key)
+		}
+		text = rest
+		switch v := r.value.(type) {
+		case *string:
+			if value == "" {
+				return f, fmt.Errorf("%s is empty", r.key)
+			}
+			*v = value
+		case *bool:
+			*v = value == "true"
+			if !*v && value != "false" {
+				return f, fmt.Errorf("%s: %q is neither true nor false", r.key, value)
+			}
+		case *time.Duration:
+			n, err := strconv.ParseInt(value, 10, 48)
+			if err != nil || n < 0 || strconv.FormatInt(n, 10) != value {
+				return f, fmt.Errorf("%s: %q is not a number of microseconds", r.key, value)
+			}
+			*v = time.Duration(n) * time.Microsecond
+		}
+	}
+	if text != "" {
+		return f, errors.New("more lines than expected")
+	}
+	core, err := cmdline.Parse(f.Command)
+	f.Core = core
+	return f, err
+}
