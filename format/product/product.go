@@ -1,0 +1,103 @@
+// Package product reads a product: the declaration of one system that can be
+// built, image/products/NAME/product.toml. It needs a TOML parser.
+//
+// The format is Cloison's own (docs/formats.md).
+package product
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Product is one system that can be built.
+type Product struct {
+	Name     string   `toml:"name"`
+	Title    string   `toml:"title"`    // one line for people
+	Programs []string `toml:"programs"` // folders of cmd/ whose programs are in the core, besides init
+	Release  Release  `toml:"release"`
+	Disk     Disk     `toml:"disk"`
+}
+
+// Release is what tells one build that is published from another.
+type Release struct {
+	Version         string         `toml:"version"` // X.Y.Z
+	SecurityVersion uint64         `toml:"security_version"`
+	Date            toml.LocalDate `toml:"date"` // of every file in the image
+}
+
+// Disk has the sizes of the partitions, in MiB.
+type Disk struct {
+	ESP  uint64 `toml:"esp"`
+	Slot uint64 `toml:"slot"`
+}
+
+// Limits of the sizes, in MiB: FAT32 needs 33 at least, and nobody wants a
+// slot that a person mistyped.
+const (
+	minESP, maxESP   = 64, 4096
+	minSlot, maxSlot = 16, 65536
+)
+
+var (
+	nameForm    = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+	versionForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})$`)
+)
+
+// Parse reads a product. Unknown keys and missing fields are errors.
+func Parse(text []byte) (Product, error) {
+	var p Product
+	decoder := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
+	if err := decoder.Decode(&p); err != nil {
+		var strict *toml.StrictMissingError
+		var decode *toml.DecodeError
+		switch {
+		case errors.As(err, &strict):
+			row, _ := strict.Errors[0].Position()
+			return Product{}, fmt.Errorf("line %d: unknown key %v", row, strict.Errors[0].Key())
+		case errors.As(err, &decode):
+			row, _ := decode.Position()
+			return Product{}, fmt.Errorf("line %d: %w", row, err)
+		}
+		return Product{}, err
+	}
+	return p, p.check()
+}
+
+func (p Product) check() error {
+	switch {
+	case !nameForm.MatchString(p.Name):
+		return fmt.Errorf("name = %q is not lower-case letters, digits and hyphens", p.Name)
+	case p.Title == "":
+		return errors.New("title is missing")
+	case !versionForm.MatchString(p.Release.Version):
+		return fmt.Errorf("release.version = %q is not X.Y.Z", p.Release.Version)
+	case p.Release.SecurityVersion == 0:
+		return errors.New("release.security_version is missing: it counts from 1")
+	case p.Release.Epoch() <= 0:
+		return errors.New("release.date is missing")
+	case p.Disk.ESP < minESP || p.Disk.ESP > maxESP:
+		return fmt.Errorf("disk.esp = %d is not between %d and %d MiB", p.Disk.ESP, minESP, maxESP)
+	case p.Disk.Slot < minSlot || p.Disk.Slot > maxSlot:
+		return fmt.Errorf("disk.slot = %d is not between %d and %d MiB", p.Disk.Slot, minSlot, maxSlot)
+	}
+	for _, program := range p.Programs {
+		if !nameForm.MatchString(program) {
+			return fmt.Errorf("programs has %q, which is not a folder of cmd/", program)
+		}
+	}
+	return nil
+}
+
+// Epoch returns the release's date in seconds since 1970, at midnight UTC:
+// the SOURCE_DATE_EPOCH of everything that is built.
+func (r Release) Epoch() int64 {
+	if r.Date == (toml.LocalDate{}) {
+		return 0
+	}
+	return r.Date.AsTime(time.UTC).Unix()
+}

@@ -1,0 +1,73 @@
+package product
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pelletier/go-toml/v2"
+)
+
+const whole = `name = "gateway"
+title = "Gateway"
+programs = ["console"]
+[release]
+version = "1.20.3"
+security_version = 7
+date = 2026-11-23
+[disk]
+esp = 1024
+slot = 256
+`
+
+func TestParse(t *testing.T) {
+	got, err := Parse([]byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Product{"gateway", "Gateway", []string{"console"}, Release{"1.20.3", 7, toml.LocalDate{Year: 2026, Month: 11, Day: 23}}, Disk{1024, 256}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Parse, -want +got:\n%s", diff)
+	}
+	if got, want := got.Release.Epoch(), int64(1795392000); got != want {
+		t.Errorf("Epoch() = %d, want %d", got, want)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, test := range []struct{ old, new, want string }{
+		{`title = "Gateway"`, `titel = "Gateway"`, "line 2: unknown key [titel]"},
+		{`title = "Gateway"`, ``, "title is missing"},
+		{`"gateway"`, `"../gateway"`, `name = "../gateway" is not lower-case letters, digits and hyphens`},
+		{`"1.20.3"`, `"1.20"`, `release.version = "1.20" is not X.Y.Z`},
+		{`"1.20.3"`, `"1.020.3"`, `release.version = "1.020.3" is not X.Y.Z`},
+		{`security_version = 7`, ``, "release.security_version is missing: it counts from 1"},
+		{`date = 2026-11-23`, ``, "release.date is missing"},
+		{`esp = 1024`, `esp = 1`, "disk.esp = 1 is not between 64 and 4096 MiB"},
+		{`slot = 256`, ``, "disk.slot = 0 is not between 16 and 65536 MiB"},
+		{`["console"]`, `["../sh"]`, `programs has "../sh", which is not a folder of cmd/`},
+	} {
+		_, err := Parse([]byte(strings.Replace(whole, test.old, test.new, 1)))
+		if err == nil || err.Error() != test.want {
+			t.Errorf("Parse with %s for %s = %v, want %s", test.new, test.old, err, test.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := Parse(text)
+		if err != nil {
+			return
+		}
+		printed, err := toml.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(printed)
+		if diff := cmp.Diff(p, again); err != nil || diff != "" {
+			t.Errorf("Parse(Marshal(%+v)): %v, -want +got:\n%s", p, err, diff)
+		}
+	})
+}
