@@ -70,19 +70,20 @@ func Build(stub []byte, sections []Section) ([]byte, error) {
 	if m, err = pecoff.Parse(out); err != nil {
 		return nil, fmt.Errorf("internal error: cannot read the stub with grown headers: %w", err)
 	}
-	size := uint64(len(out))
-	for _, s := range sections {
-		size += uint64(alignUp(len(s.Data), m.FileAlignment))
-	}
-	if size > 1<<31 {
-		return nil, fmt.Errorf("image of %d bytes is too large, the limit is 2 GiB", size)
-	}
-
 	table := m.SectionTable + len(m.Sections)*pecoff.HeaderSize
 	last := m.Sections[len(m.Sections)-1]
-	address := alignUp(int(last.VirtualAddress+last.VirtualSize), m.SectionAlignment)
+	address := alignUp(int(last.VirtualAddress)+int(max(last.VirtualSize, 1)), m.SectionAlignment)
+	size, memory := len(out), address
+	for _, s := range sections {
+		size += alignUp(len(s.Data), m.FileAlignment)
+		memory += alignUp(len(s.Data), m.SectionAlignment)
+	}
+	if size > 1<<31 || memory > 1<<31 {
+		return nil, fmt.Errorf("image of %d bytes in the file and %d in memory is too large, the limit is 2 GiB", size, memory)
+	}
+
 	var code, data uint32
-	out = slices.Grow(out, int(size)-len(out))
+	out = slices.Grow(out, size-len(out))
 	for _, s := range sections {
 		h := pecoff.Section{
 			Name:             s.Name,
