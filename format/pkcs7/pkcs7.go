@@ -178,8 +178,22 @@ type Signature struct {
 	Content      []byte
 	Certificates []*x509.Certificate
 
+	data       signedData
+	wrapped    bool // in a ContentInfo
 	info       signerInfo
 	attributes []attribute
+}
+
+// Marshal returns the bytes that s was parsed from.
+func (s *Signature) Marshal() []byte {
+	der, err := asn1.Marshal(s.data)
+	if err == nil && s.wrapped {
+		der, err = asn1.Marshal(contentInfo{oidSignedData, asn1.RawValue{FullBytes: explicit(der)}})
+	}
+	if err != nil {
+		return nil // equal to no input: Parse refuses it
+	}
+	return der
 }
 
 // Parse reads a SignedData, bare or in a ContentInfo. It refuses what is not
@@ -190,31 +204,27 @@ func Parse(der []byte) (*Signature, error) {
 		return nil, errors.New("cannot parse signature: it is empty")
 	}
 	var outer contentInfo
-	rest, err := asn1.Unmarshal(der, &outer)
-	if err == nil && outer.Type.Equal(oidSignedData) {
-		if len(rest) != 0 {
-			return nil, fmt.Errorf("cannot parse signature: %d bytes follow it", len(rest))
-		}
-		if again, err := asn1.Marshal(contentInfo{outer.Type, asn1.RawValue{FullBytes: explicit(outer.Content.Bytes)}}); err != nil || !bytes.Equal(again, der) {
-			return nil, errors.New("cannot parse signature: not canonical DER")
-		}
-		der = outer.Content.Bytes
+	signed, wrapped := der, false
+	if _, err := asn1.Unmarshal(der, &outer); err == nil && outer.Type.Equal(oidSignedData) {
+		signed, wrapped = outer.Content.Bytes, true
 	}
 	var sd signedData
-	if rest, err = asn1.Unmarshal(der, &sd); err != nil {
+	if _, err := asn1.Unmarshal(signed, &sd); err != nil {
 		return nil, fmt.Errorf("cannot parse signature: %w", err)
-	}
-	if len(rest) != 0 {
-		return nil, fmt.Errorf("cannot parse signature: %d bytes follow it", len(rest))
 	}
 	if sd.Version != 1 || len(sd.Signers) != 1 || len(sd.Digests) != 1 || !isAlgorithm(sd.Digests[0], oidSHA256) {
 		return nil, errors.New("cannot parse signature: want version 1, one signer, SHA-256")
 	}
-	s := &Signature{ContentType: sd.ContentInfo.Type, Content: sd.ContentInfo.Content.Bytes, info: sd.Signers[0]}
+	s := &Signature{ContentType: sd.ContentInfo.Type, Content: sd.ContentInfo.Content.Bytes, data: sd, wrapped: wrapped, info: sd.Signers[0]}
+	// What is lax or follows is lost in writing again, and so is noticed.
+	if !bytes.Equal(s.Marshal(), der) {
+		return nil, errors.New("cannot parse signature: not canonical DER, or bytes follow it")
+	}
 	if s.info.Version != 1 || !isAlgorithm(s.info.Digest, oidSHA256) ||
 		!isAlgorithm(s.info.Encryption, oidRSA) && !isAlgorithm(s.info.Encryption, oidSHA256WithRSA) {
 		return nil, errors.New("cannot parse signature: the signer does not use SHA-256 with RSA")
 	}
+	var err error
 	if s.Certificates, err = parseCertificates(sd.Certificates.Raw); err != nil {
 		return nil, err
 	}
