@@ -146,6 +146,20 @@ func (c Core) String() string {
 	return s
 }
 
+// CoveredBlocks returns how many blocks the parity covers: the data, and all
+// from the hash tree (after its superblock) up to the parity itself, as
+// veritysetup has it where all three share a device.
+func (c Core) CoveredBlocks() uint64 {
+	return c.DataBlocks + c.FECOffset/BlockSize - c.HashOffset/BlockSize - 1
+}
+
+// Size returns the size of the image in bytes: where its parity ends. A codeword
+// has 255 bytes, FECRoots of them parity; each byte is of another block.
+func (c Core) Size() uint64 {
+	data := uint64(255 - c.FECRoots)
+	return c.FECOffset + (c.CoveredBlocks()+data-1)/data*uint64(c.FECRoots)*BlockSize
+}
+
 // CheckVersion reports whether s can be a release version: 1 to 64 characters
 // of [0-9A-Za-z.~^-], the first a digit. "+" and "_" are left out because file
 // names on the ESP use them around the version (cloison_VERSION+TRIES.efi).

@@ -3,6 +3,8 @@ package cmdline
 import (
 	"strings"
 	"testing"
+
+	"cloison/format/fec"
 )
 
 const (
@@ -50,6 +52,20 @@ func TestParse(t *testing.T) {
 		}
 		if err != nil || c.String() != test.want {
 			t.Errorf("Parse(%q) = %q, %v, want %q", test.in, c, err, test.want)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for _, c := range []Core{
+		{DataBlocks: 10, HashOffset: 10 * BlockSize, FECOffset: 12 * BlockSize, FECRoots: 2},
+		{DataBlocks: 252, HashOffset: 252 * BlockSize, FECOffset: 254 * BlockSize, FECRoots: 2},
+		{DataBlocks: 253, HashOffset: 253 * BlockSize, FECOffset: 256 * BlockSize, FECRoots: 2},
+		{DataBlocks: 15000, HashOffset: 15000 * BlockSize, FECOffset: 15200 * BlockSize, FECRoots: 24},
+	} {
+		want := c.FECOffset + fec.ParitySize(c.CoveredBlocks(), int(c.FECRoots))
+		if got := c.Size(); got != want {
+			t.Errorf("Size of %+v = %d, want %d", c, got, want)
 		}
 	}
 }

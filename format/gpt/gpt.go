@@ -90,11 +90,11 @@ func Read(disk io.ReaderAt, size int64, sectorSize int) (*Table, error) {
 		return nil, fmt.Errorf("cannot read the partition table: a disk of %d bytes", size)
 	}
 	r := reader{disk, sectors, uint64(sectorSize)}
-	t, errPrimary := r.table(1, sectors-1)
+	t, errPrimary := r.table(1)
 	if errPrimary == nil {
 		return t, nil
 	}
-	t, errBackup := r.table(sectors-1, 1)
+	t, errBackup := r.table(sectors - 1)
 	if errBackup != nil {
 		return nil, fmt.Errorf("cannot read the partition table: primary: %w; backup: %v", errPrimary, errBackup)
 	}
@@ -107,9 +107,8 @@ type reader struct {
 	sectors, sector uint64
 }
 
-// table reads the table whose header is at sector at and says that its twin is
-// at sector twin.
-func (r reader) table(at, twin uint64) (*Table, error) {
+// table reads the table whose header is at sector at: 1 or the last.
+func (r reader) table(at uint64) (*Table, error) {
 	h := make([]byte, r.sector)
 	if err := r.read(h, at); err != nil {
 		return nil, err
@@ -131,8 +130,10 @@ func (r reader) table(at, twin uint64) (*Table, error) {
 	switch {
 	case le.Uint64(h[24:]) != at:
 		return nil, fmt.Errorf("header says it is at sector %d, not %d", le.Uint64(h[24:]), at)
-	case le.Uint64(h[32:]) != twin:
-		return nil, fmt.Errorf("header says its twin is at sector %d, not %d", le.Uint64(h[32:]), twin)
+	case at == 1 && (le.Uint64(h[32:]) <= last || le.Uint64(h[32:]) >= r.sectors), at != 1 && le.Uint64(h[32:]) != 1:
+		// The backup may lie before the last sector: an image copied to a
+		// larger disk. UEFI 2.10 section 5.3.2 has the primary at sector 1.
+		return nil, fmt.Errorf("header says its twin is at sector %d", le.Uint64(h[32:]))
 	case each != entrySize || count < minEntries || count > maxEntries:
 		return nil, fmt.Errorf("%d entries of %d bytes", count, each)
 	case first > last || last >= r.sectors:

@@ -1,0 +1,113 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"cloison/linux/efivar"
+	"cloison/target/refusal"
+)
+
+// tree is all that may be in the initramfs when it starts, and what it is.
+// systemd-stub(7) adds files below /.extra: the four named here come from the
+// signed UKI itself; add-ons, credentials, sysexts and confexts do not.
+var tree = map[string]fs.FileMode{
+	".":                              fs.ModeDir,
+	"init":                           0,
+	"cmdline":                        0,
+	"dev":                            fs.ModeDir, // dev, dev/console and root are in every kernel's
+	"dev/console":                    fs.ModeDevice | fs.ModeCharDevice,
+	"root":                           fs.ModeDir,
+	"proc":                           fs.ModeDir,
+	"sys":                            fs.ModeDir,
+	"run":                            fs.ModeDir,
+	"sysroot":                        fs.ModeDir,
+	".extra":                         fs.ModeDir,
+	".extra/os-release":              0,
+	".extra/profile":                 0,
+	".extra/tpm2-pcr-signature.json": 0,
+	".extra/tpm2-pcr-public-key.pem": 0,
+}
+
+// checkTree refuses whatever was added to the initramfs.
+func checkTree(root fs.FS) error {
+	return fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("cannot look through the initramfs: %w", err)
+		}
+		kind, ok := tree[path]
+		if !ok {
+			return fmt.Errorf("unsigned file /%s was added to the initramfs", path)
+		}
+		if d.Type() != kind {
+			return fmt.Errorf("/%s of the initramfs is a %v, not a %v", path, d.Type(), kind)
+		}
+		return nil
+	})
+}
+
+// off starts with a capital letter because Secure Boot is a name.
+const off = "Secure Boot is off: the firmware has checked nothing"
+
+// checkSecureBoot refuses firmware that does not check signatures, or lets
+// anybody enrol keys.
+func checkSecureBoot(vars refusal.Variables) error {
+	enabled, err := flag(vars, "SecureBoot")
+	if err != nil {
+		return err
+	}
+	setup, err := flag(vars, "SetupMode")
+	if err != nil {
+		return err
+	}
+	switch {
+	case !enabled:
+		return errors.New(off)
+	case setup:
+		return errors.New("the firmware is in setup mode: anybody can enrol keys")
+	}
+	return nil
+}
+
+func flag(vars refusal.Variables, name string) (bool, error) {
+	v, err := vars.Read(name, efivar.Global)
+	if err != nil {
+		return false, err
+	}
+	on, err := v.Flag()
+	if err != nil {
+		return false, fmt.Errorf("cannot trust %s: %w", name, err)
+	}
+	return on, nil
+}
+
+// pcrs is the part of a TPM that the checks need.
+type pcrs interface {
+	PCR(index int) ([32]byte, error)
+}
+
+// unsigned are the PCRs into which systemd-stub(7) measures what it took from
+// outside the UKI.
+var unsigned = []struct {
+	index int
+	what  string
+}{
+	{12, "a command line, an add-on or a credential that nobody signed"},
+	{13, "a system extension that nobody signed"},
+}
+
+// checkUnsigned refuses a boot into which something was put from outside the
+// UKI: the PCRs that count it must not have moved from zero.
+func checkUnsigned(t pcrs) error {
+	for _, u := range unsigned {
+		value, err := t.PCR(u.index)
+		if err != nil {
+			return err
+		}
+		if value != [32]byte{} {
+			return fmt.Errorf("PCR %d is %x, not zero: %s was handed to the boot", u.index, value, u.what)
+		}
+	}
+	return nil
+}
