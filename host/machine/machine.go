@@ -284,7 +284,10 @@ func (m *Machine) Close() error {
 
 // qemuArgs is the whole command line, pure.
 func qemuArgs(c Config) []string {
-	cpu := "max,la57=off" // five-level paging costs TCG and no guest needs it
+	// Everything that TCG can do (SMEP, SMAP, UMIP, RDRAND), but for five-level
+	// paging, which only costs, and ERMS: with it the kernel clears pages by
+	// `rep stosb`, which TCG executes byte by byte (1.1 s of a boot of 2.7 s).
+	cpu := "max,la57=off,erms=off"
 	accel := "tcg,thread=multi"
 	if c.Accelerator.Name == "kvm" {
 		cpu, accel = "host", "kvm"
