@@ -1,0 +1,56 @@
+# Two commands matter: make run, and make test. HACKING.md tells the rest.
+
+GO ?= go
+# The workshop's own program needs no C compiler on the host.
+HOST = CGO_ENABLED=0 GOFLAGS=-buildvcs=false
+CLOISON = bin/cloison
+
+# Packages whose tests use the build, QEMU or both cores: they run after the
+# others, one package at a time.
+HEAVY = cloison/test/boot
+FUZZTIME ?= 30s
+
+.PHONY: run build test check bench fuzz campaign man clean
+
+run: $(CLOISON)
+	$(CLOISON) run
+
+build: $(CLOISON)
+	$(CLOISON) build
+
+# Always asked: go knows itself whether anything has changed.
+.PHONY: $(CLOISON)
+$(CLOISON):
+	@$(HOST) $(GO) build -o $(CLOISON) ./cmd/cloison
+
+test: check build
+	$(GO) test -timeout 60m $$($(GO) list ./... | grep -vx '$(HEAVY)')
+	$(GO) test -timeout 60m -count=1 $(HEAVY)
+
+# Under a minute: what every change must pass before anything is built.
+check:
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@unformatted=$$($(GO) tool gofumpt -l cmd format host linux target test bench); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (go tool gofumpt -w FILE):"; echo "$$unformatted"; exit 1; fi
+	$(GO) test ./test/layering
+
+bench: build
+	$(GO) run ./bench/verity
+	$(GO) run ./bench/boot
+	$(GO) run ./bench/build
+
+# Each fuzz target in turn: the go command takes one at a time.
+fuzz:
+	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' format | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/func //'); do \
+	    echo "$$dir $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$dir; \
+	  done; done
+
+man: $(CLOISON)
+	$(CLOISON) man out/man
+
+# What a build leaves. The cache (SDK, kernels) and the development keys stay:
+# they are in the user's cache and data folders.
+clean:
+	rm -rf bin out

@@ -1,0 +1,135 @@
+// Package bootimage makes what the firmware starts: the initramfs and the
+// unified kernel image around it, signed, and the signed boot loader. It
+// needs systemd-stub and systemd-boot from the SDK.
+//
+// Source: UAPI group, Unified Kernel Image; package uki.
+package bootimage
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	"github.com/klauspost/compress/zstd"
+
+	"cloison/format/cpio"
+	"cloison/format/pcr"
+	"cloison/format/uki"
+	"cloison/host/keys"
+	"cloison/host/sdk"
+)
+
+// Image is a signed UKI.
+type Image struct {
+	Data   []byte
+	PCR11  [32]byte // once the system is up
+	Phases []Phase
+}
+
+// Phase is the value of PCR 11 after a path of phases.
+type Phase struct {
+	Path  string
+	PCR11 [32]byte
+}
+
+// phases are extended into PCR 11 in this order on the way up.
+var phases = []string{pcr.EnterInitrd, pcr.LeaveInitrd, pcr.SysInit, pcr.Ready}
+
+// Parts are what a UKI is made from.
+type Parts struct {
+	Kernel    string // path of the bzImage
+	Release   string // what uname -r will say
+	Initramfs []byte
+	Cmdline   string
+	OSRelease string
+}
+
+// Initramfs returns the compressed archive: init is the program, the others
+// are files at the root.
+func Initramfs(init string, files map[string][]byte, epoch int64) ([]byte, error) {
+	program, err := os.ReadFile(init)
+	if err != nil {
+		return nil, err
+	}
+	entries := []cpio.File{{Name: "init", Mode: cpio.Regular | 0o555, Data: program}}
+	for name, data := range files {
+		entries = append(entries, cpio.File{Name: name, Mode: cpio.Regular | 0o444, Data: data})
+	}
+	// What /init mounts on; the kernel unpacks as root, so nothing else is made.
+	for _, dir := range []string{"dev", "proc", "run", "sys", "sysroot"} {
+		entries = append(entries, cpio.File{Name: dir, Mode: cpio.Directory | 0o555})
+	}
+	archive, err := cpio.Archive(entries, epoch)
+	if err != nil {
+		return nil, err
+	}
+	var compressed bytes.Buffer
+	// The kernel's decompressor takes windows of 8 MiB at most. One thread:
+	// the result must not depend on the number of cores.
+	w, err := zstd.NewWriter(&compressed, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(8<<20), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(archive); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return compressed.Bytes(), nil
+}
+
+// Make assembles and signs a UKI, and predicts what it does to PCR 11.
+func Make(s *sdk.SDK, store keys.Store, parts Parts) (*Image, error) {
+	stub, err := os.ReadFile(s.Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
+	if err != nil {
+		return nil, err
+	}
+	kernel, err := os.ReadFile(parts.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	sections := []uki.Section{
+		{Name: ".osrel", Data: []byte(parts.OSRelease)},
+		{Name: ".cmdline", Data: []byte(parts.Cmdline)},
+		{Name: ".uname", Data: []byte(parts.Release)},
+		{Name: ".initrd", Data: parts.Initramfs},
+		{Name: ".linux", Data: kernel},
+	}
+	unsigned, err := uki.Build(stub, sections)
+	if err != nil {
+		return nil, fmt.Errorf("cannot assemble the UKI: %w", err)
+	}
+	// The stub measures its own sections too: predict from the whole image.
+	all, err := uki.Parse(unsigned)
+	if err != nil {
+		return nil, fmt.Errorf("internal error: cannot read back the UKI: %w", err)
+	}
+	image := &Image{PCR11: pcr.UKI(all)}
+	path := ""
+	for _, phase := range phases {
+		image.PCR11 = pcr.Phases(image.PCR11, phase)
+		if path != "" {
+			path += ":"
+		}
+		path += phase
+		image.Phases = append(image.Phases, Phase{path, image.PCR11})
+	}
+	if image.Data, err = keys.SignPE(store, unsigned); err != nil {
+		return nil, fmt.Errorf("cannot sign the UKI: %w", err)
+	}
+	return image, nil
+}
+
+// Loader returns systemd-boot, signed.
+func Loader(s *sdk.SDK, store keys.Store) ([]byte, error) {
+	loader, err := os.ReadFile(s.Path("usr/lib/systemd/boot/efi/systemd-bootx64.efi"))
+	if err != nil {
+		return nil, err
+	}
+	signed, err := keys.SignPE(store, loader)
+	if err != nil {
+		return nil, fmt.Errorf("cannot sign the loader: %w", err)
+	}
+	return signed, nil
+}
