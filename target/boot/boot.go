@@ -190,8 +190,11 @@ func (m *machine) run(start time.Duration) error {
 
 func (m *machine) mount() error {
 	for i, t := range mounts {
-		if err := os.MkdirAll(t.at, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("cannot make %s: %w", t.at, err)
+		// efivarfs has its place in sysfs, where there is UEFI.
+		if t.kind != "efivarfs" {
+			if err := os.MkdirAll(t.at, 0o755); err != nil {
+				return fmt.Errorf("cannot make %s: %w", t.at, err)
+			}
 		}
 		err := mount.Mount(t.kind, t.at, t.kind, t.options)
 		if err != nil && t.kind == "efivarfs" {

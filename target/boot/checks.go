@@ -47,8 +47,8 @@ func checkTree(root fs.FS) error {
 	})
 }
 
-// off starts with a capital letter because Secure Boot is a name.
-const off = "Secure Boot is off: the firmware has checked nothing"
+// off takes the name in, which alone may start an error with a capital.
+const off = "%s is off: the firmware has checked nothing"
 
 // checkSecureBoot refuses firmware that does not check signatures, or lets
 // anybody enrol keys.
@@ -63,7 +63,7 @@ func checkSecureBoot(vars refusal.Variables) error {
 	}
 	switch {
 	case !enabled:
-		return errors.New(off)
+		return fmt.Errorf(off, "Secure Boot")
 	case setup:
 		return errors.New("the firmware is in setup mode: anybody can enrol keys")
 	}

@@ -1,0 +1,95 @@
+package supervise
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Status is what was verified and measured, for whoever sits at the console and
+// for the line that says that the system is ready.
+type Status struct {
+	Title, Version, Product string
+	SecurityVersion         string
+	Development             bool
+	RootHash                [32]byte
+	Slot, Device            string
+	GPTBackup               bool
+	PCRs                    []PCR
+	// Firmware and Loader are how long these two took, 0 where the loader does
+	// not tell; the others are since the kernel started.
+	Firmware, Loader               time.Duration
+	Initramfs, Opened, PID1, Ready time.Duration
+	Repaired                       uint64 // blocks
+	Watchdog                       string
+	MemoryUsed, MemoryTotal        uint64 // KiB
+	Entry                          string // of the loader, "" where it counts nothing
+}
+
+// PCR is one value of the SHA-256 bank.
+type PCR struct {
+	Index int
+	What  string
+	Value [32]byte
+}
+
+const developmentLine = "***  DEVELOPMENT BUILD: signed by keys that prove nothing. DO NOT TRUST IT.  ***"
+
+// String prints it for people, in lines of at most 100 characters.
+func (s Status) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s\n", s.Title, s.Version)
+	if s.Development {
+		fmt.Fprintf(&b, "%s\n", developmentLine)
+	}
+	b.WriteString("\n")
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-17s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	row("product", "%s, version %s, security version %s", s.Product, s.Version, s.SecurityVersion)
+	row("Secure Boot", "on, setup mode off")
+	table := ""
+	if s.GPTBackup {
+		table = "  (the primary partition table is damaged)"
+	}
+	row("slot", "%s on %s%s", s.Slot, s.Device, table)
+	row("root hash", "%x", s.RootHash)
+	for _, p := range s.PCRs {
+		row(fmt.Sprintf("PCR %d", p.Index), "%x  %s", p.Value, p.What)
+	}
+	row("repaired blocks", "%d", s.Repaired)
+	row("watchdog", "%s", s.Watchdog)
+	if s.Entry != "" {
+		row("boot entry", "%s, marked good", s.Entry)
+	}
+	row("memory in use", "%.1f of %.1f MiB", float64(s.MemoryUsed)/1024, float64(s.MemoryTotal)/1024)
+	b.WriteString("\n  boot stage           took     since the kernel started\n")
+	stage := func(name string, took, at time.Duration, since bool) {
+		if !since {
+			fmt.Fprintf(&b, "    %-14s %7.3f s\n", name, took.Seconds())
+			return
+		}
+		fmt.Fprintf(&b, "    %-14s %7.3f s   %7.3f s\n", name, took.Seconds(), at.Seconds())
+	}
+	if s.Firmware > 0 {
+		stage("firmware", s.Firmware, 0, false)
+		stage("loader", s.Loader, 0, false)
+	}
+	stage("kernel", s.Initramfs, s.Initramfs, true)
+	stage("initramfs", s.Opened-s.Initramfs, s.Opened, true)
+	stage("switch of root", s.PID1-s.Opened, s.PID1, true)
+	stage("PID 1 to ready", s.Ready-s.PID1, s.Ready, true)
+	return b.String()
+}
+
+// Marker is the line that says that all is up: "key=value" words after a fixed
+// beginning.
+func (s Status) Marker() string {
+	development := "no"
+	if s.Development {
+		development = "yes"
+	}
+	return fmt.Sprintf("cloison: ready version=%s product=%s slot=%s roothash=%x secureboot=on development=%s security_version=%s ready_usec=%d memory_kib=%d repaired=%d watchdog=%q",
+		s.Version, s.Product, strings.TrimPrefix(s.Slot, "core-"), s.RootHash, development, s.SecurityVersion,
+		s.Ready.Microseconds(), s.MemoryUsed, s.Repaired, s.Watchdog)
+}

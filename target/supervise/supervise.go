@@ -1,0 +1,233 @@
+// Package supervise is PID 1 of the core: it mounts, sets the kernel's
+// parameters, starts the services and looks after them until the machine ends.
+// An error of its own ends the machine (cloison/target/refusal); it never goes
+// on with half a system.
+//
+// It needs the note of the initramfs (cloison/format/bootfacts) and runs as one
+// loop: the hardware watchdog is fed by that loop and by nothing else.
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"cloison/format/bootfacts"
+	"cloison/format/osrelease"
+	"cloison/linux/clock"
+	"cloison/linux/efivar"
+	"cloison/linux/kmsg"
+	"cloison/linux/power"
+	"cloison/linux/sysctl"
+	"cloison/linux/tpm"
+	"cloison/linux/watchdog"
+	"cloison/target/refusal"
+)
+
+const (
+	note     = "/run/cloison/boot"
+	release  = "/usr/lib/os-release"
+	phasePCR = 11
+
+	// readyDeadline is how long the required services may take to be ready. It
+	// is long because emulated machines are slow; the watchdog is quicker.
+	readyDeadline = 60 * time.Second
+	// watchdogTimeout is how long the loop may stand still.
+	watchdogTimeout = 30 * time.Second
+)
+
+type supervisor struct {
+	log      *kmsg.Log
+	verdict  refusal.Verdict
+	facts    bootfacts.Facts
+	release  osrelease.Release
+	vars     efivar.Store
+	tpm      *tpm.TPM
+	watchdog *watchdog.Watchdog
+	console  *service
+	started  time.Duration
+	ready    time.Duration // 0 until all required services are
+	entry    string
+	repaired uint64 // as last said
+
+	signals   chan os.Signal
+	requests  chan request
+	corrected chan struct{}
+	fatal     chan error
+}
+
+// Main is PID 1. It does not return.
+func Main() {
+	started := clock.SinceBoot()
+	// The system is small: collect often rather than hold memory.
+	debug.SetGCPercent(50)
+	s := &supervisor{
+		started:   started,
+		vars:      efivar.Store{Dir: efivar.Dir},
+		verdict:   refusal.Verdict{Why: "the loader's counter was not read yet"},
+		signals:   make(chan os.Signal, 16),
+		requests:  make(chan request),
+		corrected: make(chan struct{}, 1),
+		fatal:     make(chan error, 1),
+	}
+	var reason any
+	func() {
+		defer func() {
+			if p := recover(); p != nil {
+				reason = fmt.Sprintf("internal error: %v", p)
+			}
+		}()
+		reason = s.run()
+	}()
+	if s.log == nil {
+		refusal.Refuse(nil, reason, s.verdict)
+	}
+	refusal.Refuse(s.log, reason, s.verdict)
+}
+
+func (s *supervisor) say(format string, args ...any) {
+	if err := s.log.Printf(kmsg.Notice, "cloison: "+format, args...); err != nil {
+		panic(err) // whoever cannot be heard must not go on
+	}
+}
+
+// run returns only with the reason why the system cannot go on.
+func (s *supervisor) run() error {
+	if os.Getpid() != 1 {
+		return errors.New("init must be the first process")
+	}
+	// 1. Take every signal that would end a Go program; only SIGCHLD means
+	// anything. They are caught, not ignored: services would inherit that.
+	signal.Notify(s.signals, syscall.SIGCHLD, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM,
+		syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2)
+
+	// 2. Find our voice: /dev came with us from the initramfs.
+	var err error
+	if s.log, err = kmsg.Open(); err != nil {
+		return err
+	}
+
+	// 3. Mount, then learn what an error would lead to.
+	if err := mountAll(); err != nil {
+		return err
+	}
+	s.verdict = refusal.Judge(s.vars)
+
+	// 4. Arm the watchdog before anything that can hang.
+	if err := s.arm(); err != nil {
+		return err
+	}
+
+	// 5. Restrict the kernel before the first service.
+	if err := setSysctls("/proc/sys"); err != nil {
+		return err
+	}
+	if err := power.IgnoreCtrlAltDel(); err != nil {
+		return err
+	}
+
+	// 6. Know who we are; the image must be the one that the command line names.
+	if err := s.identify(); err != nil {
+		return err
+	}
+
+	// 7. Measure that the system is set up and nobody else ran so far.
+	if s.tpm, err = tpm.Open(tpm.Node); err != nil {
+		return err
+	}
+	if err := s.tpm.Extend(phasePCR, []byte("sysinit")); err != nil {
+		return err
+	}
+
+	// 8. Listen to the kernel, then start the services.
+	if err := s.follow(); err != nil {
+		return err
+	}
+	if s.console, err = startConsole(s); err != nil {
+		return err
+	}
+	return s.loop()
+}
+
+func (s *supervisor) arm() error {
+	w, err := watchdog.Open(watchdogTimeout)
+	if errors.Is(err, watchdog.ErrMissing) {
+		s.say("no hardware watchdog: a system that hangs will not restart by itself")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.watchdog = w
+	s.say("hardware watchdog %q bites after %v", w.Identity, w.Timeout)
+	return nil
+}
+
+func (s *supervisor) feed() error {
+	if s.watchdog == nil {
+		return nil
+	}
+	return s.watchdog.Feed()
+}
+
+func (s *supervisor) identify() error {
+	b, err := os.ReadFile(note)
+	if err != nil {
+		return fmt.Errorf("cannot read the note of the initramfs: %w", err)
+	}
+	if s.facts, err = bootfacts.Parse(string(b)); err != nil {
+		return err
+	}
+	if b, err = os.ReadFile(release); err != nil {
+		return fmt.Errorf("cannot tell what this image is: %w", err)
+	}
+	if s.release, err = osrelease.Parse(string(b)); err != nil {
+		return err
+	}
+	if v := s.release.Get("VERSION_ID"); v != s.facts.Core.Version {
+		return fmt.Errorf("the image says that it is version %q, the signed command line %q", v, s.facts.Core.Version)
+	}
+	if d := s.release.Get("VARIANT_ID") == "development"; d != s.facts.Core.Development {
+		return fmt.Errorf("the image says development %t, the signed command line %t", d, s.facts.Core.Development)
+	}
+	for _, key := range []string{"CLOISON_PRODUCT", "CLOISON_SECURITY_VERSION", "PRETTY_NAME"} {
+		if s.release.Get(key) == "" {
+			return fmt.Errorf("the image does not say its %s", key)
+		}
+	}
+	return nil
+}
+
+// allReady marks the boot good: every required service is up.
+func (s *supervisor) allReady() error {
+	// 1. Give the loader its counter back before saying so.
+	var err error
+	if s.entry, err = markGood(s.vars, s.facts.ESP); err != nil {
+		return err
+	}
+	// 2. Measure.
+	if err := s.tpm.Extend(phasePCR, []byte("ready")); err != nil {
+		return err
+	}
+	if err := s.countRepairs(); err != nil {
+		return err
+	}
+	s.ready = clock.SinceBoot()
+	st, err := s.status(false)
+	if err != nil {
+		return err
+	}
+	if s.entry != "" {
+		s.say("boot marked good: %s", s.entry)
+	}
+	// 3. Say so, then leave the console to its service: from here on the kernel
+	// prints only warnings and worse there.
+	if err := s.log.Printf(kmsg.Notice, "%s", st.Marker()); err != nil {
+		return err
+	}
+	return sysctl.Set("/proc/sys", "kernel.printk", "5 4 1 5")
+}
