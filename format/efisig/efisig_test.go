@@ -187,7 +187,7 @@ func TestParseUpdateRefuses(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	id := pkcs7test.New(f, "a", nil)
+	id := pkcs7test.Fixed(f)
 	b, err := efisig.Marshal(append(efisig.Certificates(owner, id.Cert), efisig.Digests(owner, [32]byte{1}, [32]byte{2})))
 	if err != nil {
 		f.Fatal(err)
@@ -205,7 +205,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzParseUpdate(f *testing.F) {
-	id := pkcs7test.New(f, "a", nil)
+	id := pkcs7test.Fixed(f)
 	u, err := efisig.Sign(id.Key, id.Cert, efisig.DBX, efisig.Append, at, []efisig.List{efisig.Digests(owner, [32]byte{1})})
 	if err != nil {
 		f.Fatal(err)
