@@ -1,5 +1,5 @@
-// Package cpio writes the archive that the kernel unpacks as its initramfs:
-// cpio in the "newc" form. It needs nothing.
+// Package cpio writes and reads the archive that the kernel unpacks as its
+// initramfs: cpio in the "newc" form. It needs nothing.
 //
 // Source: Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
 package cpio
@@ -7,6 +7,7 @@ package cpio
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 )
@@ -33,8 +34,8 @@ func Archive(files []File, time int64) ([]byte, error) {
 	for i, f := range files {
 		parent, _, nested := cutLast(f.Name)
 		switch {
-		case f.Name == "" || strings.HasPrefix(f.Name, "/"):
-			return nil, fmt.Errorf("cannot archive %q: not a relative path", f.Name)
+		case !fs.ValidPath(f.Name) || f.Name == "." || f.Name == trailer || strings.Contains(f.Name, "\x00"):
+			return nil, fmt.Errorf("cannot archive %q: not a relative path in its shortest form", f.Name)
 		case i > 0 && files[i-1].Name == f.Name:
 			return nil, fmt.Errorf("cannot archive %q twice", f.Name)
 		case nested && !slices.ContainsFunc(files, func(p File) bool { return p.Name == parent && p.Mode&Directory != 0 }):
@@ -42,7 +43,7 @@ func Archive(files []File, time int64) ([]byte, error) {
 		}
 		entry(&archive, uint32(i+1), f, time)
 	}
-	entry(&archive, 0, File{Name: "TRAILER!!!"}, 0)
+	entry(&archive, 0, File{Name: trailer}, 0)
 	return archive.Bytes(), nil
 }
 
