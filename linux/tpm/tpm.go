@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"cloison/format/tpm"
 )
 
@@ -20,11 +22,13 @@ type TPM struct{ f *os.File }
 
 // Open opens the device at node.
 func Open(node string) (*TPM, error) {
-	f, err := os.OpenFile(node, os.O_RDWR, 0)
+	// Not os.OpenFile, which makes the descriptor non-blocking: the driver then
+	// works behind our back, and a read that comes too early finds nothing.
+	fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the TPM: %w", err)
+		return nil, fmt.Errorf("cannot open the TPM %s: %w", node, err)
 	}
-	return &TPM{f}, nil
+	return &TPM{os.NewFile(uintptr(fd), node)}, nil
 }
 
 // Close closes the device.
