@@ -3,30 +3,24 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"cloison/format/hint"
+	"cloison/host/build"
 	"cloison/host/machine"
 	"cloison/host/progress"
-	"cloison/host/sdk"
-	"cloison/host/tree"
 )
 
 type runOptions struct {
-	product, hardware string
-	out               string
-	fresh             bool
-	memory            int
+	build  build.Options
+	fresh  bool
+	memory int
 }
 
 func newRunCommand() *cobra.Command {
@@ -35,7 +29,7 @@ func newRunCommand() *cobra.Command {
 		Use:   "run",
 		Short: "Run a product in a machine with Secure Boot and a TPM",
 		Long: `Run a product in a machine with Secure Boot and a TPM, and attach the terminal
-to its serial console. What is missing is built first.
+to its serial console. What is missing or has changed is built first.
 
 The machine has its own copy of the disk, its firmware variables and its TPM in
 DIR/machine. On its first boot the firmware is in setup mode: the loader enrols
@@ -49,28 +43,26 @@ is streamed until the machine powers off.`,
   echo poweroff | cloison run --out out/gateway-qemu`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-			defer stop()
-			return o.run(ctx, c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
+			return o.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	c.Flags().StringVar(&o.product, "product", "gateway", "the product to run")
-	c.Flags().StringVar(&o.hardware, "hardware", "qemu", "the hardware profile it is built for")
-	c.Flags().StringVar(&o.out, "out", "", "the folder of the build (default out/PRODUCT-HARDWARE)")
+	addBuildFlags(c, &o.build)
 	c.Flags().BoolVar(&o.fresh, "fresh", false, "forget the machine: new firmware, new TPM, pristine disk")
 	c.Flags().IntVar(&o.memory, "memory", machine.DefaultMemory, "the machine's memory in MiB")
 	return c
 }
 
 func (o runOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
-	if o.out == "" {
-		o.out = filepath.Join("out", o.product+"-"+o.hardware)
+	if err := complete(&o.build); err != nil {
+		return err
 	}
-	s, image, err := o.ensure(ctx, progress.To(stderr))
+	o.build.Log = progress.To(stderr)
+	result, err := build.Build(ctx, o.build)
 	if err != nil {
 		return err
 	}
-	folder, err := machine.OpenFolder(filepath.Join(o.out, "machine"))
+	s, image := result.SDK, filepath.Join(result.Dir, build.DiskName)
+	folder, err := machine.OpenFolder(filepath.Join(result.Dir, "machine"))
 	if err != nil {
 		return err
 	}
@@ -119,28 +111,6 @@ func (o runOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr io.
 		}()
 	}
 	return m.Attach(ctx, stdin, stdout, say)
-}
-
-// ensure returns the SDK and the disk image of the build in o.out, built if
-// missing.
-func (o runOptions) ensure(ctx context.Context, log *progress.Log) (*sdk.SDK, string, error) {
-	root, err := tree.Find(".")
-	if err != nil {
-		return nil, "", err
-	}
-	cache, err := tree.Cache()
-	if err != nil {
-		return nil, "", err
-	}
-	s, err := sdk.Open(ctx, sdk.Options{Tree: root, Cache: cache, Log: log})
-	if err != nil {
-		return nil, "", err
-	}
-	image := filepath.Join(o.out, "disk.img")
-	if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
-		return nil, "", hint.Wrap(fmt.Errorf("cannot run: no %s", image), "build it first: cloison build")
-	}
-	return s, image, nil
 }
 
 // lineEnds writes \r\n for \n while the terminal is raw.
