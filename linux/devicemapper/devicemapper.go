@@ -21,6 +21,9 @@ import (
 
 const control = "/dev/mapper/control"
 
+// wantsData is for do alone: the answer carries more than its header.
+const wantsData = 1 << 31
+
 // sector is the unit of a table in bytes, whatever the device has.
 const sector = 512
 
@@ -112,7 +115,7 @@ func Status(name string) (string, error) {
 		return "", fmt.Errorf("cannot ask device %s: %w", name, err)
 	}
 	defer c.close()
-	io, data, err := c.do(unix.DM_TABLE_STATUS, "status", 0, "", make([]byte, 4096))
+	io, data, err := c.do(unix.DM_TABLE_STATUS, "status", wantsData, "", make([]byte, 4096))
 	if err != nil {
 		return "", fmt.Errorf("cannot ask device %s: %w", name, err)
 	}
@@ -173,7 +176,7 @@ func (c controlFile) do(request uint, what string, flags uint32, uuid string, pa
 	h.Version = [3]uint32{unix.DM_VERSION_MAJOR, 0, 0} // the kernel accepts every minor up to its own
 	h.Data_size = uint32(len(b))
 	h.Data_start = unix.SizeofDmIoctl
-	h.Flags = flags
+	h.Flags = flags &^ wantsData
 	if payload != nil {
 		h.Target_count = 1
 	}
@@ -192,6 +195,9 @@ func (c controlFile) do(request uint, what string, flags uint32, uuid string, pa
 	}
 	if h.Flags&unix.DM_BUFFER_FULL_FLAG != 0 {
 		return *h, nil, fmt.Errorf("cannot %s: answer does not fit", what)
+	}
+	if flags&wantsData == 0 { // the kernel counts such an answer without its padding
+		return *h, nil, nil
 	}
 	start, end := int(h.Data_start), int(h.Data_size)
 	if start < 0 || start > end || end > len(b) {
