@@ -18,12 +18,15 @@ import (
 const Node = "/dev/kmsg"
 
 // Levels of messages (syslog(2)). The kernel prints those below the console's
-// level.
+// level, and looks at it only when it gets to printing, which may be later.
 const (
 	Critical = 2
 	Warning  = 4
-	Notice   = 5
 )
+
+// ConsoleLevels is the value of the parameter kernel.printk with which the
+// console shows warnings and what is worse, and nothing less.
+const ConsoleLevels = "5 4 1 5"
 
 // maxLine keeps a record within the kernel's limit of 1024 bytes (LOG_LINE_MAX
 // less the prefix).

@@ -20,7 +20,8 @@ type Spec struct {
 	UID, GID uint32 // it has no other groups
 	// Terminal makes descriptor 0 the controlling terminal of its session.
 	Terminal bool
-	// Namespaces of its own: no network, System V IPC or host name of others.
+	// Isolated gives it network and host name namespaces of its own. (There is no
+	// System V IPC in the kernel.)
 	Isolated bool
 }
 
@@ -55,7 +56,7 @@ func start(s Spec) (int, error) {
 		Credential: &syscall.Credential{Uid: s.UID, Gid: s.GID},
 	}
 	if s.Isolated {
-		sys.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		sys.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWUTS
 	}
 	// ForkExec and not os.StartProcess: a Process would have to be waited for,
 	// and PID 1 reaps everything in one place.

@@ -82,7 +82,7 @@ func Main() {
 }
 
 func (m *machine) say(format string, args ...any) {
-	if err := m.log.Printf(kmsg.Notice, "cloison: "+format, args...); err != nil {
+	if err := m.log.Printf(kmsg.Warning, "cloison: %.3f s: %s", clock.SinceBoot().Seconds(), fmt.Sprintf(format, args...)); err != nil {
 		panic(err) // whoever cannot be heard must not go on
 	}
 }
@@ -210,9 +210,9 @@ func (m *machine) mount() error {
 		}
 		if t.kind == "proc" {
 			// The kernel would drop all but ten of our lines in five seconds,
-			// and not print those of our level.
+			// and print none but errors.
 			err1 := sysctl.Set("/proc/sys", "kernel.printk_devkmsg", "on")
-			err2 := sysctl.Set("/proc/sys", "kernel.printk", "6 4 1 6")
+			err2 := sysctl.Set("/proc/sys", "kernel.printk", kmsg.ConsoleLevels)
 			if err := errors.Join(err1, err2); err != nil {
 				return err
 			}

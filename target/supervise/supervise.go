@@ -22,7 +22,6 @@ import (
 	"cloison/linux/efivar"
 	"cloison/linux/kmsg"
 	"cloison/linux/power"
-	"cloison/linux/sysctl"
 	"cloison/linux/tpm"
 	"cloison/linux/watchdog"
 	"cloison/target/refusal"
@@ -90,7 +89,7 @@ func Main() {
 }
 
 func (s *supervisor) say(format string, args ...any) {
-	if err := s.log.Printf(kmsg.Notice, "cloison: "+format, args...); err != nil {
+	if err := s.log.Printf(kmsg.Warning, "cloison: %.3f s: %s", clock.SinceBoot().Seconds(), fmt.Sprintf(format, args...)); err != nil {
 		panic(err) // whoever cannot be heard must not go on
 	}
 }
@@ -224,10 +223,6 @@ func (s *supervisor) allReady() error {
 	if s.entry != "" {
 		s.say("boot marked good: %s", s.entry)
 	}
-	// 3. Say so, then leave the console to its service: from here on the kernel
-	// prints only warnings and worse there.
-	if err := s.log.Printf(kmsg.Notice, "%s", st.Marker()); err != nil {
-		return err
-	}
-	return sysctl.Set("/proc/sys", "kernel.printk", "5 4 1 5")
+	// 3. Say so.
+	return s.log.Printf(kmsg.Warning, "%s", st.Marker())
 }

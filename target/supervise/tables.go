@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"cloison/linux/efivar"
+	"cloison/linux/kmsg"
 	"cloison/linux/mount"
 	"cloison/linux/sysctl"
 )
@@ -47,6 +48,7 @@ var sysctls = []struct{ name, value, why, absent string }{
 	{"kernel.perf_event_paranoid", "3", "no counters without privilege", "perf is not built in"},
 	{"kernel.unprivileged_bpf_disabled", "1", "no BPF programs without privilege", "BPF is not built in"},
 	{"net.core.bpf_jit_harden", "2", "constants in compiled filters are blinded", "the BPF compiler is not built in"},
+	{"kernel.printk", kmsg.ConsoleLevels, "the console shows what its reader must see", ""},
 	// What a process may do to another.
 	{"kernel.yama.ptrace_scope", "3", "nobody traces, and nobody takes this back", ""},
 	{"kernel.io_uring_disabled", "2", "it escapes seccomp", "io_uring is not built in"},
