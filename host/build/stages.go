@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,6 +27,7 @@ import (
 	"cloison/host/program"
 	"cloison/host/sbom"
 	"cloison/host/sdk"
+	"cloison/linux/file"
 )
 
 // loaderConfig is systemd-boot's: see loader.conf(5).
@@ -301,7 +301,7 @@ func describe(path string) (release.File, error) {
 	}
 	defer f.Close()
 	sum := sha256.New()
-	size, err := io.Copy(sum, f)
+	size, err := file.Read(sum, f)
 	if err != nil {
 		return release.File{}, fmt.Errorf("cannot read %s: %w", path, err)
 	}

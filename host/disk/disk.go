@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +20,7 @@ import (
 	own "cloison/format/gpt"
 	"cloison/format/product"
 	"cloison/host/sdk"
+	"cloison/linux/file"
 )
 
 const (
@@ -152,8 +152,7 @@ func makeESP(ctx context.Context, s *sdk.SDK, size int64, volume [16]byte, epoch
 	return s.Run(ctx, step)
 }
 
-// copySparse copies a file into a range of the disk and leaves holes where it
-// has only zeros.
+// copySparse copies a file into a range of the disk, its holes as holes.
 func copySparse(disk *os.File, path string, e Extent) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -167,20 +166,13 @@ func copySparse(disk *os.File, path string, e Extent) error {
 	if info.Size() > e.Size {
 		return fmt.Errorf("%d MiB are too small for %d bytes", e.Size/mebi, info.Size())
 	}
-	buffer, zero := make([]byte, mebi), make([]byte, mebi)
-	for at := e.Offset; ; {
-		n, err := io.ReadFull(f, buffer)
-		if n > 0 && !slices.Equal(buffer[:n], zero[:n]) {
-			if _, err := disk.WriteAt(buffer[:n], at); err != nil {
-				return err
-			}
+	for part, err := range file.Data(f) {
+		if err != nil {
+			return err
 		}
-		at += int64(n)
-		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return nil
-		case err != nil:
+		if _, err := io.Copy(io.NewOffsetWriter(disk, e.Offset+part.Start), io.NewSectionReader(f, part.Start, part.End-part.Start)); err != nil {
 			return err
 		}
 	}
+	return nil
 }
