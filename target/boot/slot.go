@@ -31,7 +31,14 @@ type slot struct {
 	Device    string // /dev/vda2
 	ESP       string // on the same disk
 	GPTBackup bool
+	// Damaged: the top of its tree is not what was signed, but its superblock
+	// says that it is this core. Whether parity mends that only the kernel can
+	// tell, which checks every block in any case.
+	Damaged bool
 }
+
+// errDamaged is why a partition is only the second choice.
+var errDamaged = errors.New("the top of its tree is damaged")
 
 // waitSlot looks for the slot each time that a device appears, at most for
 // limit. The error tells why each candidate was refused.
@@ -63,18 +70,22 @@ func findSlot(d disks, core cmdline.Core) (s slot, refused []string, err error) 
 	if err != nil {
 		return slot{}, nil, err
 	}
+	var second slot
 	for _, disk := range list {
 		s, why, err := searchDisk(d, disk, core)
 		if err != nil {
 			// One unreadable disk must not hide the good one.
 			why = []string{fmt.Sprintf("%s: %v", disk.Name, err)}
 		}
-		if s != (slot{}) {
+		switch {
+		case s != (slot{}) && !s.Damaged:
 			return s, nil, nil
+		case s != (slot{}) && second == (slot{}):
+			second = s
 		}
 		refused = append(refused, why...)
 	}
-	return slot{}, refused, nil
+	return second, refused, nil
 }
 
 func searchDisk(d disks, disk block.Disk, core cmdline.Core) (found slot, refused []string, err error) {
@@ -99,7 +110,8 @@ func searchDisk(d disks, disk block.Disk, core cmdline.Core) (found slot, refuse
 		if err == nil {
 			err = holds(d, block.Node(name), p.Size, core)
 		}
-		if err != nil {
+		damaged := errors.Is(err, errDamaged)
+		if err != nil && !damaged || damaged && found != (slot{}) {
 			refused = append(refused, fmt.Sprintf("%s on %s: %v", p.Label, disk.Name, err))
 			continue
 		}
@@ -107,12 +119,15 @@ func searchDisk(d disks, disk block.Disk, core cmdline.Core) (found slot, refuse
 		if err != nil {
 			return slot{}, nil, err
 		}
-		return slot{p.Label, block.Node(name), block.Node(esp), table.Backup}, nil, nil
+		found = slot{p.Label, block.Node(name), block.Node(esp), table.Backup, damaged}
+		if !damaged {
+			return found, nil, nil
+		}
 	}
-	if refused == nil {
+	if refused == nil && found == (slot{}) {
 		refused = []string{disk.Name + ": no partition of Cloison's type"}
 	}
-	return slot{}, refused, nil
+	return found, refused, nil
 }
 
 // match returns the kernel's name of a partition, which must agree with the
@@ -162,12 +177,17 @@ func holds(d disks, node string, size uint64, core cmdline.Core) error {
 		return err
 	}
 	defer dev.Close() // only read from
-	top := make([]byte, verity.BlockSize)
-	if n, err := dev.ReadAt(top, int64(verity.TopBlockOffset(core.DataBlocks, core.HashOffset))); n != len(top) {
+	// The superblock, and the top of the tree behind it.
+	b := make([]byte, 2*verity.BlockSize)
+	if n, err := dev.ReadAt(b, int64(core.HashOffset)); n != len(b) {
 		return fmt.Errorf("cannot read the top of its tree: %w", err)
 	}
-	if !verity.MatchesRoot(top, core.RootHash, core.Salt) {
-		return errors.New("holds another core")
+	if verity.MatchesRoot(b[verity.BlockSize:], core.RootHash, core.Salt) {
+		return nil
 	}
-	return nil
+	super, err := verity.ParseSuperblock(b[:verity.BlockSize])
+	if err == nil && super.Salt == core.Salt && super.DataBlocks == core.DataBlocks {
+		return errDamaged
+	}
+	return errors.New("holds another core")
 }
