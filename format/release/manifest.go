@@ -120,8 +120,12 @@ func (m Manifest) check() error {
 		}
 	}
 	digests := []struct{ name, value string }{
-		{"core.sha256", m.Core.SHA256}, {"core.root_hash", m.Core.RootHash}, {"core.salt", m.Core.Salt},
-		{"uki.sha256", m.UKI.SHA256}, {"uki.pcr11", m.UKI.PCR11}, {"disk.sha256", m.Disk.SHA256},
+		{"core.sha256", m.Core.SHA256},
+		{"core.root_hash", m.Core.RootHash},
+		{"core.salt", m.Core.Salt},
+		{"uki.sha256", m.UKI.SHA256},
+		{"uki.pcr11", m.UKI.PCR11},
+		{"disk.sha256", m.Disk.SHA256},
 	}
 	for _, input := range m.Inputs {
 		digests = append(digests, struct{ name, value string }{"the sha256 of input " + input.Name, input.SHA256})

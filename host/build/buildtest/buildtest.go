@@ -1,0 +1,54 @@
+// Package buildtest gives tests a real build of this source tree, signed with
+// the development keys. It needs what package build needs.
+package buildtest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cloison/host/build"
+	"cloison/host/progress"
+	"cloison/host/tree"
+	"cloison/linux/file"
+)
+
+// Image returns the folder of an up-to-date build of the default product, and
+// the folder of the keys that signed it. Neither may be written to.
+func Image(t testing.TB) (dir, keysDir string) {
+	t.Helper()
+	o := Options(t)
+	// Test packages run side by side, and a build does not wait for another.
+	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := file.Lock(t.Context(), filepath.Join(o.Cache, "buildtest.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	o.Out = filepath.Join(o.Tree, "out/test")
+	result, err := build.Build(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keysDir, err = build.DevelopmentKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result.Dir, keysDir
+}
+
+// Options returns what builds the default product of this tree.
+func Options(t testing.TB) build.Options {
+	t.Helper()
+	root, err := tree.Find(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := tree.Cache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return build.Options{Tree: root, Cache: cache, Product: "gateway", Hardware: "qemu", Log: progress.To(os.Stderr)}
+}
