@@ -1,0 +1,26 @@
+package efivar
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestRead(t *testing.T) {
+	s := Store{t.TempDir()}
+	for name, data := range map[string]string{"SecureBoot-" + Global: "\x06\x00\x00\x00\x01", "Short-" + Global: "\x06"} {
+		if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v, err := s.Read("SecureBoot", Global); err != nil || v.Attributes != 6 || string(v.Data) != "\x01" {
+		t.Errorf("Read(SecureBoot) = %+v, %v, want attributes 6 and 01", v, err)
+	}
+	if _, err := s.Read("SecureBoot", Loader); !errors.Is(err, ErrMissing) {
+		t.Errorf("Read of another vendor's variable = %v, want %v", err, ErrMissing)
+	}
+	if _, err := s.Read("Short", Global); err == nil || errors.Is(err, ErrMissing) {
+		t.Errorf("Read of a cut variable = %v, want an error that is not %v", err, ErrMissing)
+	}
+}

@@ -1,0 +1,170 @@
+package supervise
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	format "cloison/format/efivar"
+)
+
+func TestStatus(t *testing.T) {
+	s := Status{
+		Title: "Cloison gateway", Version: "0.1.0", Product: "gateway", SecurityVersion: "1", Development: true,
+		RootHash: [32]byte{0xab}, Slot: "core-a", Device: "/dev/vda2", GPTBackup: true,
+		PCRs:      []PCR{{4, "loader and UKI", [32]byte{1}}, {11, "UKI and boot phases", [32]byte{2}}},
+		Firmware:  2500 * time.Millisecond,
+		Loader:    1200 * time.Millisecond,
+		Initramfs: 400 * time.Millisecond, Opened: 600 * time.Millisecond, PID1: 700 * time.Millisecond, Ready: 900 * time.Millisecond,
+		Repaired: 3, Watchdog: "i6300ESB timer, 30s", MemoryUsed: 27 * 1024, MemoryTotal: 448 * 1024, Entry: "cloison_0.1.0.efi",
+	}
+	zeros := strings.Repeat("0", 62)
+	want := `Cloison gateway 0.1.0
+***  DEVELOPMENT BUILD: signed by keys that prove nothing. DO NOT TRUST IT.  ***
+
+  product           gateway, version 0.1.0, security version 1
+  Secure Boot       on, setup mode off
+  slot              core-a on /dev/vda2  (the primary partition table is damaged)
+  root hash         ab` + zeros + `
+  PCR 4             01` + zeros + `  loader and UKI
+  PCR 11            02` + zeros + `  UKI and boot phases
+  repaired blocks   3
+  watchdog          i6300ESB timer, 30s
+  boot entry        cloison_0.1.0.efi, marked good
+  memory in use     27.0 of 448.0 MiB
+
+  boot stage           took     since the kernel started
+    firmware         2.500 s
+    loader           1.200 s
+    kernel           0.400 s     0.400 s
+    initramfs        0.200 s     0.600 s
+    switch of root   0.100 s     0.700 s
+    PID 1 to ready   0.200 s     0.900 s
+`
+	if got := s.String(); got != want {
+		t.Errorf("String() =\n%s\nwant\n%s", got, want)
+	}
+	want = "cloison: ready version=0.1.0 product=gateway slot=a roothash=ab" + zeros +
+		" secureboot=on development=yes security_version=1 ready_usec=900000 memory_kib=27648 repaired=3 watchdog=\"i6300ESB timer, 30s\""
+	if got := s.Marker(); got != want {
+		t.Errorf("Marker() = %s, want %s", got, want)
+	}
+	s.Development = false
+	if strings.Contains(s.String(), "DEVELOPMENT") || !strings.Contains(s.Marker(), "development=no") {
+		t.Errorf("String() of a build that is not for development = %s", s)
+	}
+}
+
+func TestMemory(t *testing.T) {
+	for _, test := range []struct {
+		in               string
+		total, available uint64
+		ok               bool
+	}{
+		{"MemTotal:       458900 kB\nMemFree: 1 kB\nMemAvailable:   400000 kB\n", 458900, 400000, true},
+		{"MemTotal:       458900 kB\n", 0, 0, false},
+		{"MemTotal: x kB\nMemAvailable: 1 kB\n", 0, 0, false},
+		{"MemTotal: 1 kB\nMemAvailable: 2 kB\n", 0, 0, false},
+		{"", 0, 0, false},
+	} {
+		total, available, err := memory(test.in)
+		if total != test.total || available != test.available || (err == nil) != test.ok {
+			t.Errorf("memory(%q) = %d, %d, %v, want %d, %d, ok %t", test.in, total, available, err, test.total, test.available, test.ok)
+		}
+	}
+}
+
+func TestUncount(t *testing.T) {
+	counted, err := format.CountPath(`\EFI\Linux\cloison_0.1.0+2-1.efi`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		files, want string
+		ok          bool
+	}{
+		{"cloison_0.1.0+2-1.efi", "cloison_0.1.0.efi", true},
+		{"cloison_0.1.0.efi", "cloison_0.1.0.efi", true}, // cut off after the renaming
+		{"cloison_0.1.0+2-1.efi cloison_0.0.9.efi", "cloison_0.0.9.efi cloison_0.1.0.efi", true},
+		{"cloison_0.1.0+2-1.efi cloison_0.1.0.efi", "cloison_0.1.0+2-1.efi cloison_0.1.0.efi", false},
+		{"", "", false},
+	} {
+		esp := t.TempDir()
+		dir := filepath.Join(esp, "EFI", "Linux")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name := range strings.FieldsSeq(test.files) {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := uncount(esp, counted)
+		var names []string
+		entries, errDir := os.ReadDir(dir)
+		if errDir != nil {
+			t.Fatal(errDir)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if got := strings.Join(names, " "); got != test.want || (err == nil) != test.ok {
+			t.Errorf("uncount(%q) = %q, %v, want %q, ok %t", test.files, got, err, test.want, test.ok)
+		}
+	}
+}
+
+// parameters makes a /proc/sys with every parameter of the table but those in
+// missing.
+func parameters(t *testing.T, missing ...string) string {
+	root := t.TempDir()
+	for _, s := range sysctls {
+		path := filepath.Join(root, strings.ReplaceAll(s.name, ".", "/"))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range missing {
+		if err := os.Remove(filepath.Join(root, strings.ReplaceAll(name, ".", "/"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestSysctls(t *testing.T) {
+	root := parameters(t, "kernel.io_uring_disabled")
+	if err := setSysctls(root); err != nil {
+		t.Errorf("setSysctls = %v, want nil: the parameter may be missing", err)
+	}
+	for _, s := range sysctls {
+		b, err := os.ReadFile(filepath.Join(root, strings.ReplaceAll(s.name, ".", "/")))
+		if s.name != "kernel.io_uring_disabled" && (err != nil || string(b) != s.value+"\n") {
+			t.Errorf("%s = %q, %v, want %s", s.name, b, err, s.value)
+		}
+	}
+	err := setSysctls(parameters(t, "kernel.kptr_restrict"))
+	if err == nil || !strings.Contains(err.Error(), "cannot set kernel.kptr_restrict: the kernel has no such parameter") {
+		t.Errorf("setSysctls without kernel.kptr_restrict = %v, want an error", err)
+	}
+}
+
+func TestTablesHaveReasons(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range sysctls {
+		if s.why == "" || s.value == "" || seen[s.name] {
+			t.Errorf("row %s has no reason, no value, or stands twice", s.name)
+		}
+		seen[s.name] = true
+	}
+	for _, m := range mounts {
+		if m.why == "" || !strings.Contains(m.options, "nosuid") || !strings.Contains(m.options, "noexec") {
+			t.Errorf("mount on %s has no reason, or allows programs", m.at)
+		}
+	}
+}
