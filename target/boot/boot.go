@@ -145,9 +145,6 @@ func (m *machine) run(start time.Duration) error {
 		return err
 	}
 	m.say("core %s found in slot %s (%s)", core.Version, slot.Label, slot.Device)
-	if slot.Damaged {
-		m.say("%v: the kernel will see whether parity mends it", errDamaged)
-	}
 
 	// 9. Let the kernel check every block of it from here on.
 	node, err := devicemapper.CreateReadOnly(mapping, "CLOISON-"+mapping, devicemapper.Verity{

@@ -31,14 +31,7 @@ type slot struct {
 	Device    string // /dev/vda2
 	ESP       string // on the same disk
 	GPTBackup bool
-	// Damaged: the top of its tree is not what was signed, but its superblock
-	// says that it is this core. Whether parity mends that only the kernel can
-	// tell, which checks every block in any case.
-	Damaged bool
 }
-
-// errDamaged is why a partition is only the second choice.
-var errDamaged = errors.New("the top of its tree is damaged")
 
 // waitSlot looks for the slot each time that a device appears, at most for
 // limit. The error tells why each candidate was refused.
@@ -70,22 +63,18 @@ func findSlot(d disks, core cmdline.Core) (s slot, refused []string, err error) 
 	if err != nil {
 		return slot{}, nil, err
 	}
-	var second slot
 	for _, disk := range list {
 		s, why, err := searchDisk(d, disk, core)
 		if err != nil {
 			// One unreadable disk must not hide the good one.
 			why = []string{fmt.Sprintf("%s: %v", disk.Name, err)}
 		}
-		switch {
-		case s != (slot{}) && !s.Damaged:
+		if s != (slot{}) {
 			return s, nil, nil
-		case s != (slot{}) && second == (slot{}):
-			second = s
 		}
 		refused = append(refused, why...)
 	}
-	return second, refused, nil
+	return slot{}, refused, nil
 }
 
 func searchDisk(d disks, disk block.Disk, core cmdline.Core) (found slot, refused []string, err error) {
@@ -110,8 +99,7 @@ func searchDisk(d disks, disk block.Disk, core cmdline.Core) (found slot, refuse
 		if err == nil {
 			err = holds(d, block.Node(name), p.Size, core)
 		}
-		damaged := errors.Is(err, errDamaged)
-		if err != nil && !damaged || damaged && found != (slot{}) {
+		if err != nil {
 			refused = append(refused, fmt.Sprintf("%s on %s: %v", p.Label, disk.Name, err))
 			continue
 		}
@@ -119,15 +107,12 @@ func searchDisk(d disks, disk block.Disk, core cmdline.Core) (found slot, refuse
 		if err != nil {
 			return slot{}, nil, err
 		}
-		found = slot{p.Label, block.Node(name), block.Node(esp), table.Backup, damaged}
-		if !damaged {
-			return found, nil, nil
-		}
+		return slot{p.Label, block.Node(name), block.Node(esp), table.Backup}, nil, nil
 	}
-	if refused == nil && found == (slot{}) {
+	if refused == nil {
 		refused = []string{disk.Name + ": no partition of Cloison's type"}
 	}
-	return found, refused, nil
+	return slot{}, refused, nil
 }
 
 // match returns the kernel's name of a partition, which must agree with the
@@ -187,7 +172,10 @@ func holds(d disks, node string, size uint64, core cmdline.Core) error {
 	}
 	super, err := verity.ParseSuperblock(b[:verity.BlockSize])
 	if err == nil && super.Salt == core.Salt && super.DataBlocks == core.DataBlocks {
-		return errDamaged
+		// Parity covers this block, but the kernel cannot use it here: while it
+		// repairs a block of the tree it checks data against the same tree, and
+		// restarts at the first mismatch (Linux 7.3, fec_read_bufs).
+		return errors.New("the top of its tree is damaged")
 	}
 	return errors.New("holds another core")
 }

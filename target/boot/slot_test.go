@@ -124,8 +124,6 @@ func machineDisk(c cmdline.Core, head []byte) *fakeDisks {
 func TestWaitSlot(t *testing.T) {
 	c, head := core()
 	found := slot{Label: "core-a", Device: "/dev/vda2", ESP: "/dev/vda1"}
-	damaged := found
-	damaged.Damaged = true
 	for _, test := range []struct {
 		name   string
 		change func(*fakeDisks)
@@ -137,7 +135,7 @@ func TestWaitSlot(t *testing.T) {
 		{name: "in slot b", change: func(f *fakeDisks) {
 			f.contents["/dev/vda3"], f.contents["/dev/vda2"] = append(f.contents["/dev/vda2"], make([]byte, 1<<19)...), f.contents["/dev/vda3"]
 		}, want: slot{Label: "core-b", Device: "/dev/vda3", ESP: "/dev/vda1"}},
-		{name: "top of the tree damaged", change: func(f *fakeDisks) { f.contents["/dev/vda2"][c.HashOffset+4096]++ }, want: damaged},
+		{name: "top of the tree damaged", change: func(f *fakeDisks) { f.contents["/dev/vda2"][c.HashOffset+4096]++ }, err: "core-a on vda: the top of its tree is damaged"},
 		{name: "another core", change: func(f *fakeDisks) {
 			f.contents["/dev/vda2"][c.HashOffset+4096]++
 			f.contents["/dev/vda2"][c.HashOffset]++
