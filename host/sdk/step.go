@@ -100,7 +100,7 @@ func (s *SDK) Run(ctx context.Context, step Step) error {
 	name := filepath.Base(step.Args[0])
 	err = fmt.Errorf("cannot run %s: %w%s", name, err, kept.indented())
 	switch told := kept.String(); {
-	case strings.Contains(told, "No space left on device"):
+	case strings.Contains(strings.ToLower(told), "no space left on device"):
 		return hint.Wrap(err, "free some disk space and try again: nothing half-written is kept")
 	case strings.Contains(told, "bwrap: "):
 		return hint.Wrap(err, "%s", namespaceAdvice())
