@@ -49,7 +49,8 @@ func (b *builder) run(ctx context.Context) (err error) {
 	if err := os.Mkdir(b.result, 0o755); err != nil {
 		return err
 	}
-	if b.chain, err = program.Fetch(ctx, b.Tree); err != nil {
+	names := append([]string{"initramfs", "init"}, b.product.Programs...)
+	if b.chain, err = program.Fetch(ctx, b.Tree, names...); err != nil {
 		return err
 	}
 	if b.sdk, err = sdk.Open(ctx, sdk.Options{Tree: b.Tree, Cache: b.Cache, Locked: b.Locked, Refresh: b.Refresh, Log: b.Log}); err != nil {
@@ -62,7 +63,7 @@ func (b *builder) run(ctx context.Context) (err error) {
 		return err
 	}
 	programs, err := program.Build(ctx, program.Options{Tree: b.Tree, Cache: b.Cache, SDK: b.sdk, Log: b.Log}, b.chain,
-		filepath.Join(b.work, "programs"), append([]string{"initramfs", "init"}, b.product.Programs...)...)
+		filepath.Join(b.work, "programs"), names...)
 	if err != nil {
 		return err
 	}

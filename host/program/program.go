@@ -70,9 +70,7 @@ func build(ctx context.Context, o Options, chain Toolchain, dir string, names []
 		// No build ID: the linker derives it from paths.
 		"-ldflags", `-s -w -buildid= -linkmode=external -extldflags "-static-pie -fuse-ld=lld -Wl,-z,relro,-z,now,-z,noexecstack,--build-id=none"`,
 	}
-	for _, name := range names {
-		args = append(args, "./cmd/"+name)
-	}
+	args = append(args, folders(names)...)
 	err := o.SDK.Run(ctx, sdk.Step{
 		Args: args,
 		Dir:  "/source",
@@ -99,9 +97,9 @@ func build(ctx context.Context, o Options, chain Toolchain, dir string, names []
 }
 
 // Fetch has the go command get, outside the SDK where there is a network,
-// what a build inside will need: the exact toolchain and every module, both
-// checked against go.sum and the checksum database.
-func Fetch(ctx context.Context, tree string) (Toolchain, error) {
+// what a build of the named programs inside will need: the exact toolchain
+// and every module, both checked against go.sum and the checksum database.
+func Fetch(ctx context.Context, tree string, names ...string) (Toolchain, error) {
 	module, err := os.ReadFile(filepath.Join(tree, "go.mod"))
 	if err != nil {
 		return Toolchain{}, err
@@ -134,7 +132,7 @@ func Fetch(ctx context.Context, tree string) (Toolchain, error) {
 	if err := json.Unmarshal(text, &chain); err != nil {
 		return Toolchain{}, err
 	}
-	if _, err := command("list", "-deps", "./cmd/..."); err != nil {
+	if _, err := command(append([]string{"list", "-deps"}, folders(names)...)...); err != nil {
 		return Toolchain{}, err
 	}
 	sum := sha256.New()
@@ -147,4 +145,12 @@ func Fetch(ctx context.Context, tree string) (Toolchain, error) {
 	}
 	chain.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	return chain, os.MkdirAll(chain.GOMODCACHE, 0o755)
+}
+
+func folders(names []string) []string {
+	var folders []string
+	for _, name := range names {
+		folders = append(folders, "./cmd/"+name)
+	}
+	return folders
 }
