@@ -208,6 +208,10 @@ func (s *supervisor) allReady() error {
 	if s.entry, err = markGood(s.vars, s.facts.ESP); err != nil {
 		return err
 	}
+	if s.entry != "" {
+		// What the loader said when it started us is no longer so.
+		s.verdict = refusal.Verdict{Why: "the boot was marked good, the loader no longer counts it"}
+	}
 	// 2. Measure.
 	if err := s.tpm.Extend(phasePCR, []byte("ready")); err != nil {
 		return err
