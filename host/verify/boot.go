@@ -1,0 +1,184 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"cloison/format/cmdline"
+	"cloison/format/cpio"
+	"cloison/format/gpt"
+	"cloison/format/osrelease"
+	"cloison/format/pcr"
+	"cloison/format/uki"
+)
+
+// maxInitramfs bounds the unpacked initramfs, in bytes.
+const maxInitramfs = 512 << 20
+
+// ukiSections are those that a UKI of Cloison may have. The first five it must
+// have; .sbat is the stub's own.
+var ukiSections = []string{".linux", ".initrd", ".cmdline", ".osrel", ".uname", ".sbat", ".pcrpkey", ".pcrsig"}
+
+const neededSections = 5
+
+// phases are those of a boot, in order.
+var phases = []string{pcr.EnterInitrd, pcr.LeaveInitrd, pcr.SysInit, pcr.Ready}
+
+// boot checks a UKI and the slot that it starts.
+func (v *verifier) boot(name string, image []byte, disk io.ReaderAt, partitions map[string]gpt.Partition) {
+	sections, err := uki.Parse(image)
+	content := map[string][]byte{}
+	for _, s := range sections {
+		content[s.Name] = s.Data
+	}
+	core, errLine := cmdline.Parse(string(content[".cmdline"]))
+	if err == nil {
+		err = v.ukiSections(name, image, content, core)
+	}
+	v.record(UKI, name, err, "%d bytes, %s", len(image), strings.TrimSpace(string(content[".uname"])))
+	if errLine == nil && v.manifest != nil {
+		errLine = v.sameCore(string(content[".cmdline"]), core)
+	}
+	v.record(CommandLine, name, errLine, "%s", core)
+	registers := pcr.UKI(sections)
+	v.record(PCR11, name, v.measured(registers), "%x when ready", pcr.Phases(registers, phases...))
+	v.initramfs(name, content[".initrd"], content[".cmdline"])
+	if errLine != nil {
+		v.record(Slot, name, errNotReached(CommandLine), "")
+		return
+	}
+	v.core(name, core, disk, partitions)
+}
+
+// ukiSections checks the parts of a UKI against each other and the manifest.
+func (v *verifier) ukiSections(name string, image []byte, content map[string][]byte, core cmdline.Core) error {
+	for section := range content {
+		if !slices.Contains(ukiSections, section) {
+			return fmt.Errorf("an unexpected section %s", section)
+		}
+	}
+	for _, section := range ukiSections[:neededSections] {
+		if len(content[section]) == 0 {
+			return fmt.Errorf("no section %s", section)
+		}
+	}
+	says, err := osrelease.Parse(string(content[".osrel"]))
+	if err != nil {
+		return fmt.Errorf(".osrel: %w", err)
+	}
+	called := ukiPath.FindStringSubmatch(name)[1]
+	development := says.Get("VARIANT_ID") == "development"
+	switch {
+	case says.Get("ID") != "cloison" || says.Get("VERSION_ID") != core.Version || called != core.Version:
+		return fmt.Errorf("the file is called %s, .osrel says %s %s, the command line %s", called, says.Get("ID"), says.Get("VERSION_ID"), core.Version)
+	case development != core.Development:
+		return fmt.Errorf("development build: .osrel says %v, the command line %v", development, core.Development)
+	case v.manifest == nil:
+		return nil
+	case !bytes.Equal(image, v.uki):
+		return fmt.Errorf("it is not the UKI that stands beside the disk")
+	case core.Version != v.manifest.Version || development != v.manifest.Development:
+		return fmt.Errorf("version %s, development %v; the manifest has %s, %v", core.Version, development, v.manifest.Version, v.manifest.Development)
+	case says.Get("CLOISON_PRODUCT") != v.manifest.Product || says.Get("CLOISON_HARDWARE") != v.manifest.Hardware ||
+		says.Get("CLOISON_SECURITY_VERSION") != fmt.Sprint(v.manifest.SecurityVersion):
+		return errors.New("product, hardware or security version in .osrel are not those of the manifest")
+	}
+	return nil
+}
+
+// sameCore holds the signed command line against the manifest.
+func (v *verifier) sameCore(line string, core cmdline.Core) error {
+	m := v.manifest.Core
+	switch {
+	case line != v.manifest.UKI.Cmdline:
+		return fmt.Errorf("it is %q, the manifest has %q", line, v.manifest.UKI.Cmdline)
+	case hex.EncodeToString(core.RootHash[:]) != m.RootHash || hex.EncodeToString(core.Salt[:]) != m.Salt ||
+		core.DataBlocks != m.DataBlocks || core.HashOffset != m.HashOffset || core.FECOffset != m.FECOffset || core.FECRoots != m.FECRoots:
+		return fmt.Errorf("it names another core than the manifest: %s", core)
+	}
+	return nil
+}
+
+// measured holds PCR 11 at each phase against the manifest.
+func (v *verifier) measured(start [32]byte) error {
+	if v.manifest == nil {
+		return nil
+	}
+	said := v.manifest.UKI.PhasesPCR11
+	if len(said) != len(phases) {
+		return fmt.Errorf("the manifest has %d phases, want %d", len(said), len(phases))
+	}
+	for i, phase := range said {
+		path := strings.Join(phases[:i+1], ":")
+		want := pcr.Phases(start, phases[:i+1]...)
+		if phase.Path != path || phase.PCR11 != hex.EncodeToString(want[:]) {
+			return fmt.Errorf("after %s it is %x, the manifest has %s after %s", path, want, phase.PCR11, phase.Path)
+		}
+	}
+	if last := said[len(said)-1].PCR11; last != v.manifest.UKI.PCR11 {
+		return fmt.Errorf("the manifest has %s, and %s after the last phase", v.manifest.UKI.PCR11, last)
+	}
+	return nil
+}
+
+// initramfs checks the archive in a UKI.
+func (v *verifier) initramfs(name string, compressed, line []byte) {
+	files, err := unpack(compressed)
+	if err != nil {
+		v.record(Initramfs, name, err, "")
+		return
+	}
+	var init, copied []byte
+	for _, f := range files {
+		switch f.Name {
+		case "init":
+			init = f.Data
+		case "cmdline":
+			copied = f.Data
+		}
+		if mode := f.Mode; err == nil && mode != cpio.Directory|0o555 && mode != cpio.Regular|0o555 && mode != cpio.Regular|0o444 {
+			err = fmt.Errorf("/%s has the mode %#o", f.Name, mode)
+		}
+	}
+	if err == nil && init == nil {
+		err = errors.New("there is no /init")
+	}
+	v.record(Initramfs, name, err, "%d files and folders, none writable or special", len(files))
+	if !bytes.Equal(copied, line) {
+		err = fmt.Errorf("it is %q, .cmdline is %q", copied, line)
+	} else {
+		err = nil
+	}
+	v.record(CommandLine, "initramfs /cmdline", err, "the same as .cmdline")
+	t := newTree("initramfs")
+	for _, f := range files {
+		if f.Mode&^0o7777 == cpio.Regular {
+			t.file(f.Name, f.Mode&0o111 != 0, bytes.NewReader(f.Data))
+		} else {
+			t.name(f.Name)
+		}
+	}
+	t.record(v)
+}
+
+// unpack reads a compressed archive.
+func unpack(compressed []byte) ([]cpio.File, error) {
+	r, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxInitramfs), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	archive, err := r.DecodeAll(compressed, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot decompress it: %w", err)
+	}
+	files, _, err := cpio.Read(archive)
+	return files, err
+}
