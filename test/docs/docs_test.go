@@ -259,6 +259,7 @@ func TestWhatIsNamedExists(t *testing.T) {
 	path := regexp.MustCompile(`^(?:\./)?((?:bench|cmd|docs|format|host|image|kernel|linux|sdk|target|test)/[A-Za-z0-9_./-]*|Makefile|[A-Z]+\.md)$`)
 	function := regexp.MustCompile(`^(?:Test|Fuzz|Benchmark)[A-Z][A-Za-z0-9]*$`)
 	variable := regexp.MustCompile(`^CLOISON_[A-Z_]+$`)
+	script := regexp.MustCompile(`^[a-z0-9_]+\.txtar$`)
 	for _, d := range documents(t) {
 		for _, m := range quoted.FindAllStringSubmatch(prose(d.text), -1) {
 			name := m[1]
@@ -269,6 +270,10 @@ func TestWhatIsNamedExists(t *testing.T) {
 				_, beside := os.Stat(filepath.Join(root(t), filepath.Dir(d.name), name))
 				if fromRoot != nil && beside != nil {
 					t.Errorf("%s names %s, which does not exist", d.name, name)
+				}
+			case script.MatchString(name):
+				if _, err := os.Stat(filepath.Join(root(t), "test/boot/testdata", name)); err != nil {
+					t.Errorf("%s names the boot script %s: %v", d.name, name, err)
 				}
 			case function.MatchString(name) && !strings.Contains(all, "func "+name+"("):
 				t.Errorf("%s names the test %s, which does not exist", d.name, name)
