@@ -1,0 +1,216 @@
+package boot
+
+import (
+	"context"
+	"flag"
+	"io"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"cloison/host/machine"
+)
+
+// ready is the marker of a system that is up.
+var ready = regexp.MustCompile(`cloison: ready `)
+
+// stuck is how the firmware says that it may start nothing. It then waits for
+// a key for ever.
+var stuck = regexp.MustCompile(`BdsDxe: No bootable option or device was found`)
+
+// commands are what scripts can say besides testscript's own words.
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	all := map[string]func(*stage, *testscript.TestScript, []string){
+		"disk":       (*stage).disk,
+		"boot":       (*stage).boot,
+		"expect":     (*stage).expect,
+		"absent":     (*stage).absent,
+		"refuse":     (*stage).refuse,
+		"send":       (*stage).send,
+		"wait-exit":  (*stage).waitExit,
+		"enrolled":   (*stage).enrolled,
+		"setup-mode": (*stage).setupMode,
+
+		"esp-get":  (*stage).espGet,
+		"esp-put":  (*stage).espPut,
+		"esp-del":  (*stage).espDel,
+		"esp-list": (*stage).espList,
+
+		"corrupt":        (*stage).corrupt,
+		"corrupt-random": (*stage).corruptRandom,
+		"shrink":         (*stage).shrink,
+		"copy-slot":      (*stage).copySlot,
+		"other-core":     (*stage).otherCore,
+
+		"new-keys":  (*stage).newKeys,
+		"unsign":    (*stage).unsign,
+		"sign-with": (*stage).signWith,
+		"revoke":    (*stage).revoke,
+		"flip":      (*stage).flip,
+		"addon":     (*stage).addon,
+	}
+	words := map[string]func(*testscript.TestScript, bool, []string){}
+	for name, do := range all {
+		words[name] = func(ts *testscript.TestScript, negated bool, args []string) {
+			if negated {
+				ts.Fatalf("%s cannot be negated", name)
+			}
+			do(ts.Value(stageKey{}).(*stage), ts, args)
+		}
+	}
+	return words
+}
+
+// must ends the script on an error.
+func must(ts *testscript.TestScript, err error) {
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+// want checks the number of arguments.
+func want(ts *testscript.TestScript, args []string, usage string) {
+	if len(args) != len(strings.Fields(usage)) {
+		ts.Fatalf("want the arguments %s", usage)
+	}
+}
+
+func within() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), deadline)
+}
+
+// disk [-setup-mode]: a fresh machine with a copy of the image. Its firmware
+// has the keys, or is in setup mode.
+func (s *stage) disk(ts *testscript.TestScript, args []string) {
+	s.leave()
+	dir := ts.MkAbs("machine")
+	var err error
+	switch strings.Join(args, " ") {
+	case "":
+		s.folder, err = s.template.Folder(s.sdk, dir, s.image)
+	case "-setup-mode":
+		if s.folder, err = machine.OpenFolder(dir); err == nil {
+			if err = s.folder.Reset(); err == nil {
+				err = s.folder.Prepare(s.sdk, s.image)
+			}
+		}
+	default:
+		ts.Fatalf("want disk [-setup-mode]")
+	}
+	must(ts, err)
+}
+
+// boot [-smbios STRING] [-reboot] [-memory MIB]: starts the machine. Without
+// -reboot a reset ends it.
+func (s *stage) boot(ts *testscript.TestScript, args []string) {
+	c := machine.Config{SDK: s.sdk, Folder: s.folder, Accelerator: s.accelerator, NoReboot: true}
+	flags := flag.NewFlagSet("boot", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Func("smbios", "type 11 string", func(v string) error { c.SMBIOS = append(c.SMBIOS, v); return nil })
+	flags.IntVar(&c.Memory, "memory", 0, "MiB")
+	reboot := flags.Bool("reboot", false, "go on after a reset")
+	must(ts, flags.Parse(args))
+	c.NoReboot = !*reboot
+	if s.machine != nil {
+		s.machine.Close()
+	}
+	var err error
+	s.machine, err = machine.Start(context.Background(), c)
+	must(ts, err)
+}
+
+// expect REGEXP: waits until the console says it.
+func (s *stage) expect(ts *testscript.TestScript, args []string) {
+	want(ts, args, "REGEXP")
+	ctx, cancel := within()
+	defer cancel()
+	match, err := s.machine.Console.Expect(ctx, regexp.MustCompile(args[0]))
+	must(ts, err)
+	ts.Logf("%s", match)
+}
+
+// absent REGEXP: the console has not said it.
+func (s *stage) absent(ts *testscript.TestScript, args []string) {
+	want(ts, args, "REGEXP")
+	if match := regexp.MustCompile(args[0]).FindString(s.machine.Console.Text()); match != "" {
+		ts.Fatalf("the console said %q", match)
+	}
+}
+
+// refuse REGEXP: the console says it, the boot ends (by a reset, by power
+// off, or at the firmware's prompt), and the system was never ready.
+func (s *stage) refuse(ts *testscript.TestScript, args []string) {
+	s.expect(ts, args)
+	ctx, cancel := within()
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.machine.Console.Expect(ctx, stuck)
+	}()
+	select {
+	case <-s.machine.Done():
+	case <-ended:
+	}
+	text := s.machine.Console.Text()
+	if ready.MatchString(text) {
+		ts.Fatalf("the system came up all the same")
+	}
+	select {
+	case <-s.machine.Done():
+	default:
+		if !stuck.MatchString(text) {
+			ts.Fatalf("the machine neither ended nor came up:\n%s", text)
+		}
+	}
+}
+
+// send TEXT: types it and Enter.
+func (s *stage) send(ts *testscript.TestScript, args []string) {
+	want(ts, args, "TEXT")
+	_, err := io.WriteString(s.machine.Console, args[0]+"\r")
+	must(ts, err)
+}
+
+// wait-exit REASON: the machine ends by itself, for QEMU's reason
+// (guest-shutdown, guest-reset, …).
+func (s *stage) waitExit(ts *testscript.TestScript, args []string) {
+	want(ts, args, "REASON")
+	ctx, cancel := within()
+	defer cancel()
+	select {
+	case <-s.machine.Done():
+	case <-ctx.Done():
+		ts.Fatalf("the machine does not end:\n%s", s.machine.Console.Text())
+	}
+	exit, err := s.machine.Wait()
+	must(ts, err)
+	if exit.Reason != args[0] {
+		ts.Fatalf("the machine ended by %s, want %s\n%s", exit.Reason, args[0], s.machine.Console.Text())
+	}
+}
+
+// enrolled: the firmware has left setup mode.
+func (s *stage) enrolled(ts *testscript.TestScript, args []string) { s.mode(ts, args, true) }
+
+// setup-mode: the firmware is in setup mode.
+func (s *stage) setupMode(ts *testscript.TestScript, args []string) { s.mode(ts, args, false) }
+
+func (s *stage) mode(ts *testscript.TestScript, args []string, enrolled bool) {
+	want(ts, args, "")
+	got, err := s.folder.Enrolled()
+	must(ts, err)
+	if got != enrolled {
+		ts.Fatalf("keys enrolled: %v, want %v", got, enrolled)
+	}
+}
+
+// path of a script's file.
+func path(ts *testscript.TestScript, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return ts.MkAbs(name)
+}
