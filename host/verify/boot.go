@@ -47,6 +47,9 @@ func (v *verifier) boot(name string, image []byte, disk io.ReaderAt, partitions 
 		errLine = v.sameCore(string(content[".cmdline"]), core)
 	}
 	v.record(CommandLine, name, errLine, "%s", core)
+	if core.Development {
+		v.note("DEVELOPMENT BUILD: %s is signed with keys that prove nothing", name)
+	}
 	registers := pcr.UKI(sections)
 	v.record(PCR11, name, v.measured(registers), "%x when ready", pcr.Phases(registers, phases...))
 	v.initramfs(name, content[".initrd"], content[".cmdline"])

@@ -117,13 +117,6 @@ func (p problems) err() error {
 	return errors.New(join(p))
 }
 
-// owned is what the file system tells beyond io/fs.
-type owned interface {
-	UID() uint32
-	GID() uint32
-	GetAllXattr() map[string]string
-}
-
 // fileSystem walks the core.
 func (v *verifier) fileSystem(subject string, image io.ReaderAt) {
 	root, err := erofs.Open(image)
@@ -143,12 +136,17 @@ func (v *verifier) fileSystem(subject string, image io.ReaderAt) {
 		if err != nil {
 			return err
 		}
-		o, ok := info.(owned)
+		// Not info.Mode(): go-erofs leaves setuid out of it, and takes the type
+		// from the folder, where the kernel takes it from the inode.
+		inode, ok := info.Sys().(*erofs.Stat)
 		if !ok {
-			return fmt.Errorf("internal error: /%s has no owner", name)
+			return fmt.Errorf("internal error: /%s has no inode", name)
 		}
-		mode := info.Mode()
+		mode := inode.Mode
 		kind := mode.Type()
+		if kind != d.Type() {
+			return fmt.Errorf("/%s: its folder says %s, its inode %s", name, d.Type(), mode)
+		}
 		if kind != 0 && kind != fs.ModeDir && kind != fs.ModeSymlink {
 			special.add("/%s is %s", name, mode)
 		}
@@ -159,10 +157,10 @@ func (v *verifier) fileSystem(subject string, image io.ReaderAt) {
 		if kind != fs.ModeSymlink && mode&0o022 != 0 {
 			writable.add("/%s is %s", name, mode)
 		}
-		if o.UID() != 0 || o.GID() != 0 {
-			owner.add("/%s belongs to %d:%d", name, o.UID(), o.GID())
+		if inode.UID != 0 || inode.GID != 0 {
+			owner.add("/%s belongs to %d:%d", name, inode.UID, inode.GID)
 		}
-		for key := range o.GetAllXattr() {
+		for key := range inode.Xattrs {
 			attributes.add("/%s has %s", name, key)
 		}
 		if kind != 0 {
