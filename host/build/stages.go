@@ -113,12 +113,7 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 	for name, data := range auth.Files() {
 		esp["loader/keys/auto/"+name] = data
 	}
-	diskWork := filepath.Join(b.work, "disk")
-	if err := os.Mkdir(diskWork, 0o755); err != nil {
-		return err
-	}
-	diskPath := filepath.Join(b.result, DiskName)
-	if err := disk.Make(ctx, b.sdk, disk.Plan(b.product.Disk), id.UUID, id.Epoch, esp, image.Path, diskWork, diskPath); err != nil {
+	if err := disk.Make(disk.Plan(b.product.Disk), id.UUID, id.Epoch, esp, image.Path, filepath.Join(b.result, DiskName)); err != nil {
 		return fmt.Errorf("cannot make the disk: %w", err)
 	}
 	config, err := os.ReadFile(b.kernel.Config)

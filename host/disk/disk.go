@@ -1,25 +1,24 @@
 // Package disk makes disk.img: a GUID partition table, an EFI system
-// partition, and two slots, the first of which holds the core. It needs
-// mkfs.vfat and mtools from the SDK, and no privilege: nothing is mounted.
+// partition, and two slots, the first of which holds the core. It needs no
+// privilege: nothing is mounted.
 //
-// Source: UEFI specification 2.10, section 5.3; mkfs.fat(8), mtools(1).
+// Source: UEFI specification 2.10, section 5.3; package fat.
 package disk
 
 import (
-	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
 
+	"cloison/format/fat"
 	own "cloison/format/gpt"
 	"cloison/format/product"
-	"cloison/host/sdk"
 	"cloison/linux/file"
 )
 
@@ -58,12 +57,8 @@ func Plan(d product.Disk) Layout {
 type GUID func(what string) [16]byte
 
 // Make writes the disk to out. files are the contents of the ESP by path,
-// core is the image of slot a. work is an empty folder.
-func Make(ctx context.Context, s *sdk.SDK, l Layout, guid GUID, epoch int64, files map[string][]byte, core, work, out string) error {
-	esp := filepath.Join(work, "esp")
-	if err := makeESP(ctx, s, l.ESP.Size, guid("esp volume"), epoch, files, work, esp); err != nil {
-		return err
-	}
+// core is the image of slot a.
+func Make(l Layout, guid GUID, epoch int64, files map[string][]byte, core, out string) error {
 	f, err := os.OpenFile(out, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
@@ -75,14 +70,15 @@ func Make(ctx context.Context, s *sdk.SDK, l Layout, guid GUID, epoch int64, fil
 	if err := writeTable(f, l, guid); err != nil {
 		return fmt.Errorf("cannot write the partition table: %w", err)
 	}
-	for _, part := range []struct {
-		path   string
-		extent Extent
-		what   string
-	}{{esp, l.ESP, "the EFI system partition"}, {core, l.CoreA, "slot a"}} {
-		if err := copySparse(f, part.path, part.extent); err != nil {
-			return fmt.Errorf("cannot fill %s: %w", part.what, err)
-		}
+	serial := guid("esp volume")
+	err = fat.Write(io.NewOffsetWriter(f, l.ESP.Offset), fat.Spec{
+		Size: l.ESP.Size, Serial: binary.LittleEndian.Uint32(serial[:]), Label: "ESP", Time: time.Unix(epoch, 0), Files: files,
+	})
+	if err != nil {
+		return fmt.Errorf("cannot fill the EFI system partition: %w", err)
+	}
+	if err := copySparse(f, core, l.CoreA); err != nil {
+		return fmt.Errorf("cannot fill slot a: %w", err)
 	}
 	return errors.Join(f.Sync(), f.Close())
 }
@@ -107,51 +103,6 @@ func writeTable(f *os.File, l Layout, guid GUID) error {
 
 func text(guid [16]byte) string {
 	return strings.ToUpper(fmt.Sprintf("%x-%x-%x-%x-%x", guid[:4], guid[4:6], guid[6:8], guid[8:10], guid[10:]))
-}
-
-// makeESP makes the file system without mounting it.
-func makeESP(ctx context.Context, s *sdk.SDK, size int64, volume [16]byte, epoch int64, files map[string][]byte, work, out string) error {
-	f, err := os.Create(out)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
-		return err
-	}
-	tree := filepath.Join(work, "esp.files")
-	var total int64
-	for name, data := range files {
-		total += int64(len(data))
-		path := filepath.Join(tree, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)); err != nil {
-			return err
-		}
-	}
-	if total > size*9/10 {
-		return fmt.Errorf("the EFI system partition of %d MiB is too small for %d MiB of files", size/mebi, total/mebi)
-	}
-	tops, err := os.ReadDir(tree)
-	if err != nil {
-		return err
-	}
-	step := sdk.Step{
-		// mtools writes the unused end of a cluster from memory that it never
-		// initialised; the second setting has the C library hand out zeros
-		// (the complement of 255), so that nothing of it lands on the disk.
-		Env:     []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch, 10), "GLIBC_TUNABLES=glibc.malloc.perturb=255"},
-		Inputs:  []sdk.Bind{{Host: tree, Inside: "/files"}},
-		Outputs: []sdk.Bind{{Host: out, Inside: "/esp"}},
-	}
-	step.Args = []string{"mkfs.vfat", "--invariant", "-F", "32", "-n", "ESP", "-i", fmt.Sprintf("%x", volume[:4]), "/esp"}
-	if err := s.Run(ctx, step); err != nil {
-		return err
-	}
-	step.Args = []string{"mcopy", "-i", "/esp", "-s", "-b"}
-	for _, top := range tops { // sorted: ReadDir sorts
-		step.Args = append(step.Args, "/files/"+top.Name())
-	}
-	step.Args = append(step.Args, "::/")
-	return s.Run(ctx, step)
 }
 
 // copySparse copies a file into a range of the disk, its holes as holes.

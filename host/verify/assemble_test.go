@@ -225,9 +225,8 @@ func (o *original) assemble(t testing.TB, c changes) string {
 	call(c.esp, esp)
 	layout := disk.Plan(product.Disk{ESP: 64, Slot: 16})
 	guid := func(what string) [16]byte { return [16]byte(hashOf(what)) }
-	diskWork, diskPath := filepath.Join(work, "disk"), filepath.Join(dir, build.DiskName)
-	check(t, os.Mkdir(diskWork, 0o755))
-	check(t, disk.Make(context.Background(), o.tools, layout, guid, epoch, esp, filepath.Join(work, "core"), diskWork, diskPath))
+	diskPath := filepath.Join(dir, build.DiskName)
+	check(t, disk.Make(layout, guid, epoch, esp, filepath.Join(work, "core"), diskPath))
 	whole := read(t, diskPath)
 	if c.disk != nil {
 		c.disk(whole, layout)

@@ -15,9 +15,9 @@ import (
 
 	"cloison/format/authenticode"
 	"cloison/format/efisig"
+	"cloison/format/fat"
 	"cloison/format/gpt"
 	"cloison/format/hint"
-	"cloison/host/verify/fat"
 )
 
 const sectorSize = 512

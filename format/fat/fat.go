@@ -1,7 +1,8 @@
-// Package fat reads an EFI system partition, a FAT32 file system, without
-// mounting it. It is strict, because the disk is in the hands of whoever holds
-// the machine: where firmware and this package could see different files, it
-// is an error. It needs nothing but the partition as an io.ReaderAt.
+// Package fat writes and reads an EFI system partition, a FAT32 file system,
+// without mounting it. Writing is deterministic to the last byte. Reading is
+// strict, because the disk is in the hands of whoever holds the machine: where
+// firmware and this package could see different files, it is an error. It needs
+// nothing but the partition as an io.ReaderAt or io.WriterAt.
 //
 // Source: Microsoft, "FAT32 File System Specification", version 1.03; UEFI
 // 2.10, section 13.3. Integers are little-endian.
