@@ -1,6 +1,6 @@
 // Package boot boots the real image in a machine with Secure Boot and a TPM,
 // whole and after every attack that it must refuse. Each script of testdata
-// is one story; scripts.md says which commands they have.
+// is one story; the comments of the commands say how they are used.
 package boot
 
 import (
@@ -110,8 +110,9 @@ func (b *bench) setup(env *testscript.Env) error {
 		"ROOTHASH="+b.facts.Core.RootHash,
 		"PCR11="+b.facts.UKI.PCR11,
 		fmt.Sprint("HASH_OFFSET=", b.facts.Core.HashOffset),
-		fmt.Sprint("FEC_OFFSET=", b.facts.Core.FECOffset),
+		fmt.Sprint("TREE_SIZE=", b.facts.Core.FECOffset-b.facts.Core.HashOffset),
 		fmt.Sprint("CORE_SIZE=", b.facts.Core.Size),
+		fmt.Sprint("HALF_CORE=", b.facts.Core.Size/2/4096*4096),
 		"KEYS="+b.keys,
 	)
 	return nil
