@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/erofs/go-erofs"
@@ -94,8 +95,22 @@ func write(t testing.TB, path string, data []byte) {
 	check(t, os.WriteFile(path, data, 0o644))
 }
 
-// open takes the build of this tree apart.
+var theOriginal struct {
+	sync.Once
+	*original
+}
+
+// open takes the build of this tree apart, once for all tests.
 func open(t testing.TB) *original {
+	t.Helper()
+	theOriginal.Do(func() { theOriginal.original = takeApart(t) })
+	if theOriginal.original == nil {
+		t.Fatal("there is no build: see the first test that wanted one")
+	}
+	return theOriginal.original
+}
+
+func takeApart(t testing.TB) *original {
 	t.Helper()
 	dir, keysDir := buildtest.Image(t)
 	store, err := keys.OpenDir(keysDir)
