@@ -194,6 +194,14 @@ func (b *builder) manifest(id core.Identity, image *core.Image, boot *bootimage.
 	if err != nil {
 		return err
 	}
+	configFile, err := describe(filepath.Join(b.result, ConfigName))
+	if err != nil {
+		return err
+	}
+	bill, err := describe(filepath.Join(b.result, SBOMName))
+	if err != nil {
+		return err
+	}
 	inputs, err := b.inputs(programs)
 	if err != nil {
 		return err
@@ -210,7 +218,7 @@ func (b *builder) manifest(id core.Identity, image *core.Image, boot *bootimage.
 		UKI: release.UKI{
 			SHA256: hex.EncodeToString(uki[:]), Size: uint64(len(boot.Data)), Cmdline: signed, PCR11: hex.EncodeToString(boot.PCR11[:]),
 		},
-		Disk: diskFile, Inputs: inputs,
+		Disk: diskFile, KernelConfig: configFile, SBOM: bill, Inputs: inputs,
 	}
 	for _, phase := range boot.Phases {
 		m.UKI.PhasesPCR11 = append(m.UKI.PhasesPCR11, release.Phase{Path: phase.Path, PCR11: hex.EncodeToString(phase.PCR11[:])})

@@ -99,13 +99,10 @@ func changing(t *testing.T, mirror, part string) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := httputil.NewSingleHostReverseProxy(base)
-	director := proxy.Director
-	proxy.Director = func(r *http.Request) {
-		director(r)
-		r.Host = base.Host
-		r.Header.Del("Range")
-	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(base)
+		r.Out.Header.Del("Range")
+	}}
 	proxy.ModifyResponse = func(r *http.Response) error {
 		at := r.Request.URL.Path
 		byHash := part == "/Packages." && strings.Contains(at, "/by-hash/")

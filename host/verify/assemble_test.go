@@ -263,6 +263,10 @@ func (o *original) assemble(t testing.TB, c changes) string {
 		m.UKI.PhasesPCR11 = append(m.UKI.PhasesPCR11, release.Phase{Path: path, PCR11: m.UKI.PCR11})
 	}
 	m.Disk = file(whole)
+	config, bill := []byte("CONFIG_CFI=y\n"), []byte("{}\n")
+	m.KernelConfig, m.SBOM = file(config), file(bill)
+	write(t, filepath.Join(dir, build.ConfigName), config)
+	write(t, filepath.Join(dir, build.SBOMName), bill)
 	call(c.manifest, &m)
 	text, err := release.Print(m)
 	check(t, err)

@@ -47,6 +47,8 @@ func (v *verifier) build() error {
 		{build.DiskName, m.Disk},
 		{build.CoreName, release.File{SHA256: m.Core.SHA256, Size: m.Core.Size}},
 		{name, release.File{SHA256: m.UKI.SHA256, Size: m.UKI.Size}},
+		{build.ConfigName, m.KernelConfig},
+		{build.SBOMName, m.SBOM},
 	} {
 		got, err := describe(filepath.Join(v.folder, f.name))
 		if err != nil {
