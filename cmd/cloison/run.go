@@ -40,7 +40,7 @@ Ctrl-] leaves the console and ends the machine. Without a terminal the console
 is streamed until the machine powers off.`,
 		Example: `  cloison run
   cloison run --fresh --memory 1024
-  echo poweroff | cloison run --out out/gateway-qemu`,
+  cloison run --out /tmp/trial --keys ~/keys`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return o.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())

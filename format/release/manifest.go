@@ -128,7 +128,8 @@ func (m Manifest) check() error {
 		{"uki.sha256", m.UKI.SHA256},
 		{"uki.pcr11", m.UKI.PCR11},
 		{"disk.sha256", m.Disk.SHA256},
-		{"kernel_config.sha256", m.KernelConfig.SHA256}, {"sbom.sha256", m.SBOM.SHA256},
+		{"kernel_config.sha256", m.KernelConfig.SHA256},
+		{"sbom.sha256", m.SBOM.SHA256},
 	}
 	for _, input := range m.Inputs {
 		digests = append(digests, struct{ name, value string }{"the sha256 of input " + input.Name, input.SHA256})

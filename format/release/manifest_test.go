@@ -14,9 +14,9 @@ func digest(c string) string { return strings.Repeat(c, 64) }
 func valid() Manifest {
 	return Manifest{
 		Version: "1.2.3", Product: "gateway", Hardware: "qemu", SecurityVersion: 1, SourceDateEpoch: 1, Development: true,
-		Core:   Core{digest("0"), 4096 * 6, digest("1"), digest("2"), 2, 8192, 16384, 2},
-		UKI:    UKI{digest("3"), 10, "console=ttyS0 <a&b>", digest("4"), []Phase{{"enter-initrd", digest("5")}}},
-		Disk:   File{digest("6"), 20}, KernelConfig: File{digest("8"), 30}, SBOM: File{digest("9"), 40},
+		Core: Core{digest("0"), 4096 * 6, digest("1"), digest("2"), 2, 8192, 16384, 2},
+		UKI:  UKI{digest("3"), 10, "console=ttyS0 <a&b>", digest("4"), []Phase{{"enter-initrd", digest("5")}}},
+		Disk: File{digest("6"), 20}, KernelConfig: File{digest("8"), 30}, SBOM: File{digest("9"), 40},
 		Inputs: []Input{{"linux", "7.3", digest("7")}},
 	}
 }
