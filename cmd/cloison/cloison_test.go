@@ -111,7 +111,7 @@ func TestKilledBuild(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	out := filepath.Join(t.TempDir(), "out")
 	killed := 0
-	for range 8 {
+	for range max(8, buildtest.Campaign(t)) {
 		after := time.Duration(random.Int64N(int64(3 * time.Second)))
 		ctx, cancel := context.WithTimeout(t.Context(), after)
 		err := as(ctx, "cloison", "build", "--out", out).Run() // kill -9 when the time is over

@@ -81,11 +81,14 @@ func TestBoot(t *testing.T) {
 	}
 	t.Cleanup(func() { b.template.Close() })
 
-	testscript.Run(t, testscript.Params{
-		Dir:   "testdata",
-		Cmds:  commands(),
-		Setup: b.setup,
-	})
+	testscript.Run(t, testscript.Params{Dir: "testdata", Cmds: commands(), Setup: b.setup})
+	// A campaign tries again what is drawn by chance.
+	for i := range buildtest.Campaign(t) {
+		t.Run(fmt.Sprintf("campaign %d", i), func(t *testing.T) {
+			t.Parallel()
+			testscript.Run(t, testscript.Params{Files: []string{"testdata/heals.txtar"}, Cmds: commands(), Setup: b.setup})
+		})
+	}
 }
 
 // stage is one script's machine.

@@ -5,6 +5,7 @@ package buildtest
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"cloison/host/build"
@@ -51,4 +52,19 @@ func Options(t testing.TB) build.Options {
 		t.Fatal(err)
 	}
 	return build.Options{Tree: root, Cache: cache, Product: "gateway", Hardware: "qemu", Log: progress.To(os.Stderr)}
+}
+
+// Campaign returns how often to repeat what chance decides: CLOISON_CAMPAIGN
+// times, and not at all in CI, where each test has tried it once already.
+func Campaign(t testing.TB) int {
+	t.Helper()
+	text := os.Getenv("CLOISON_CAMPAIGN")
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("CLOISON_CAMPAIGN=%q is not a number of repetitions", text)
+	}
+	return n
 }
