@@ -149,12 +149,8 @@ func readProduct(tree, name string) (product.Product, error) {
 	if err != nil {
 		return product.Product{}, err
 	}
-	if !slices.Contains(known, name) {
-		err := fmt.Errorf("unknown product %q", name)
-		if near := nearest.To(name, known); near != "" {
-			return product.Product{}, hint.Wrap(err, "did you mean %s?", near)
-		}
-		return product.Product{}, hint.Wrap(err, "the products are: %s", strings.Join(known, ", "))
+	if err := nearest.Check("product", name, known); err != nil {
+		return product.Product{}, err
 	}
 	path := filepath.Join("image/products", name, "product.toml")
 	text, err := os.ReadFile(filepath.Join(tree, path))

@@ -103,7 +103,7 @@ func TestBadInput(t *testing.T) {
 		err, hint string
 	}{
 		{"product", func(_ *testing.T, o *build.Options) { o.Product = "gatway" }, `unknown product "gatway"`, "did you mean gateway?"},
-		{"far product", func(_ *testing.T, o *build.Options) { o.Product = "x" }, `unknown product "x"`, "the products are: gateway"},
+		{"far product", func(_ *testing.T, o *build.Options) { o.Product = "x" }, `unknown product "x"`, "there are: gateway"},
 		{"hardware", func(_ *testing.T, o *build.Options) { o.Hardware = "qem" }, `unknown hardware profile "qem"`, "did you mean qemu?"},
 		{"no keys", func(t *testing.T, o *build.Options) { o.Keys = filepath.Join(t.TempDir(), "none") }, "keys", "cloison keys init"},
 		{"broken product", func(t *testing.T, o *build.Options) {

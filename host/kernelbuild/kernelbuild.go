@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -125,12 +124,8 @@ func ask(tree, hardware string) ([]kconfig.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(known, hardware) {
-		err := fmt.Errorf("unknown hardware profile %q", hardware)
-		if near := nearest.To(hardware, known); near != "" {
-			return nil, hint.Wrap(err, "did you mean %s?", near)
-		}
-		return nil, hint.Wrap(err, "the profiles are: %s", strings.Join(known, ", "))
+	if err := nearest.Check("hardware profile", hardware, known); err != nil {
+		return nil, err
 	}
 	names, err := filepath.Glob(filepath.Join(tree, "kernel/*.config"))
 	if err != nil {
