@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -39,12 +40,18 @@ type Archive struct {
 func FindArchive(ctx context.Context) (Archive, error) {
 	archive := Archive{os.Getenv("CLOISON_DEBIAN_MIRROR"), os.Getenv("CLOISON_DEBIAN_SECURITY_MIRROR")}
 	if archive.Main == "" {
-		targets, err := run(ctx, "apt-get", "indextargets",
-			"--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages", "Architecture: "+Architecture)
+		// What apt would fetch if it knew nothing yet: the answer does not
+		// depend on whether anybody ever ran apt-get update here.
+		lists, err := os.MkdirTemp("", "cloison-apt-*")
 		if err != nil {
 			return Archive{}, err
 		}
-		archive = ownArchive(string(targets), codename())
+		defer os.RemoveAll(lists)
+		uris, err := run(ctx, "apt-get", "update", "--print-uris", "-o", "Dir::State::Lists="+lists, "-o", "Debug::NoLocking=true")
+		if err != nil {
+			return Archive{}, err
+		}
+		archive = ownArchive(string(uris), codename())
 	}
 	if archive.Main == "" {
 		return Archive{}, hint.Wrap(errors.New("cannot find a Debian mirror in the host's apt sources"),
@@ -62,20 +69,22 @@ func FindArchive(ctx context.Context) (Archive, error) {
 	return archive, nil
 }
 
-// ownArchive picks the host distribution's own archives out of the index
-// targets "URI RELEASE COMPONENT": a third party's sources name other suites.
-func ownArchive(targets, codename string) Archive {
+var index = regexp.MustCompile(`^'(.+/)dists/([^/]+)/main/binary-` + Architecture + `/Packages`)
+
+// ownArchive picks the host distribution's own archives out of the URIs of
+// package indices: a third party's sources name other suites or components.
+func ownArchive(uris, codename string) Archive {
 	var archive Archive
-	for line := range strings.Lines(targets) {
-		field := strings.Fields(line)
-		if len(field) != 3 || field[2] != "main" {
+	for line := range strings.Lines(uris) {
+		m := index.FindStringSubmatch(line)
+		if m == nil {
 			continue
 		}
-		switch field[1] {
-		case codename:
-			archive.Main = field[0]
-		case codename + "-security":
-			archive.Security = field[0]
+		switch {
+		case m[2] == codename && archive.Main == "":
+			archive.Main = m[1]
+		case m[2] == codename+"-security" && archive.Security == "":
+			archive.Security = m[1]
 		}
 	}
 	return archive

@@ -20,11 +20,12 @@ import (
 )
 
 func TestOwnArchive(t *testing.T) {
-	targets := `https://third.example/apt stable main
-http://mirror.example/debian/ bookworm main
-http://mirror.example/debian/ bookworm-updates main
-http://mirror.example/debian-security/ bookworm-security main
-http://mirror.example/other/ bookworm contrib
+	targets := `'https://third.example/apt/dists/bookworm/InRelease' third.example_InRelease 0
+'https://third.example/apt/dists/bookworm/stable/binary-amd64/Packages.xz' third.example_Packages 0
+'http://mirror.example/debian/dists/bookworm/contrib/binary-amd64/Packages.xz' mirror.example_contrib 0
+'http://mirror.example/debian/dists/bookworm/main/binary-amd64/Packages.xz' mirror.example_main 0
+'http://mirror.example/debian/dists/bookworm-updates/main/binary-amd64/Packages.xz' mirror.example_updates 0
+'http://mirror.example/debian-security/dists/bookworm-security/main/binary-amd64/Packages.xz' mirror.example_security 0
 `
 	want := Archive{"http://mirror.example/debian/", "http://mirror.example/debian-security/"}
 	if got := ownArchive(targets, "bookworm"); got != want {
