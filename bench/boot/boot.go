@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"cloison/format/hint"
+	"cloison/format/release"
+	"cloison/host/build"
+	"cloison/host/machine"
+	"cloison/host/progress"
+	"cloison/host/sdk"
+	"cloison/host/tree"
+)
+
+const runs = 5
+
+// What must hold.
+const (
+	readyBound  = 2 * time.Second
+	ratioBound  = 8.0
+	memoryBound = 80e6 // bytes
+	coreBound   = 60e6 // bytes
+)
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) != 0 {
+		return errors.New("usage: go run ./bench/boot")
+	}
+	root, err := tree.Find(".")
+	if err != nil {
+		return err
+	}
+	cache, err := tree.Cache()
+	if err != nil {
+		return err
+	}
+	log := progress.To(os.Stderr)
+	s, err := sdk.Open(ctx, sdk.Options{Tree: root, Cache: cache, Log: log})
+	if err != nil {
+		return err
+	}
+	result := build.DefaultOut(root, "gateway", "qemu")
+	manifest, err := readManifest(result)
+	if err != nil {
+		return err
+	}
+	peer, err := openDebian(ctx, s, cache, log)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "cloison-bench-boot-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	all, err := measure(ctx, s, log, dir, filepath.Join(result, build.DiskName), peer.Disk)
+	if err != nil {
+		return err
+	}
+	ours, theirs := medians(all[0]), medians(all[1])
+
+	fmt.Fprintf(out, "From the start of the kernel, median of %d alternating boots, %d cores, TCG,\nguest: 2 processors, %d MiB.\n",
+		runs, runtime.NumCPU(), machine.DefaultMemory)
+	fmt.Fprintf(out, "Debian: %s, kernel %s, %d packages, its own initramfs.\n", peer.Version, peer.Release, peer.Packages)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "\tcloison\tDebian\tless\twant\t")
+	stage := func(name string, a, b time.Duration, want string) {
+		fmt.Fprintf(table, "%s\t%.2f s\t%.2f s\t%.1f×\t%s\t\n", name, a.Seconds(), b.Seconds(), b.Seconds()/a.Seconds(), want)
+	}
+	amount := func(name string, a, b float64, want string) {
+		fmt.Fprintf(table, "%s\t%.1f MB\t%.1f MB\t%.1f×\t%s\t\n", name, a/1e6, b/1e6, b/a, want)
+	}
+	stage("kernel and initramfs, until PID 1", ours.PID1, theirs.PID1, "")
+	stage("PID 1, until ready", ours.Ready-ours.PID1, theirs.Ready-theirs.PID1, "")
+	stage("ready", ours.Ready, theirs.Ready, fmt.Sprintf("< %v, ≥ %.0f×", readyBound, ratioBound))
+	amount("memory in use at idle", ours.Memory, theirs.Memory, fmt.Sprintf("< %.0f MB", memoryBound/1e6))
+	amount("core image; root file system", float64(manifest.Core.Size), float64(peer.Files), fmt.Sprintf("< %.0f MB", coreBound/1e6))
+	amount("UKI", float64(manifest.UKI.Size), float64(peer.UKI), "")
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "ready: cloison %s; Debian %s\n", spread(all[0]), spread(all[1]))
+
+	ratio := theirs.Ready.Seconds() / ours.Ready.Seconds()
+	return errors.Join(
+		sameClocks(all),
+		hold(ours.Ready < readyBound, "Cloison is ready after %v, want less than %v", ours.Ready.Round(time.Millisecond), readyBound),
+		hold(ratio >= ratioBound, "Cloison is ready %.1f times sooner than Debian, want %.0f", ratio, ratioBound),
+		hold(ours.Memory < memoryBound, "Cloison has %.1f MB of memory in use, want less than %.0f", ours.Memory/1e6, memoryBound/1e6),
+		hold(float64(manifest.Core.Size) < coreBound, "the core has %.1f MB, want less than %.0f", float64(manifest.Core.Size)/1e6, coreBound/1e6),
+	)
+}
+
+func readManifest(dir string) (release.Manifest, error) {
+	text, err := os.ReadFile(filepath.Join(dir, build.ManifestName))
+	if err != nil {
+		return release.Manifest{}, hint.Wrap(err, "build first: make build")
+	}
+	return release.Parse(text)
+}
+
+// measure returns the boots of Cloison and of the peer. The first boot of
+// either is not among them: it is the one that has things to do once.
+func measure(ctx context.Context, s *sdk.SDK, log *progress.Log, dir string, images ...string) ([][]boot, error) {
+	stage := log.Start("boot each %d times", runs+1)
+	cloison, err := newCloison(ctx, s, dir, images[0])
+	if err != nil {
+		stage.Fail()
+		return nil, err
+	}
+	debian, err := newDebian(s, dir, images[1])
+	if err != nil {
+		stage.Fail()
+		return nil, err
+	}
+	all := make([][]boot, 2)
+	for round := range int64(runs + 1) {
+		for i, start := range []bootFunc{cloison, debian} {
+			b, err := start(ctx)
+			if err != nil {
+				stage.Fail()
+				return nil, err
+			}
+			if round > 0 {
+				all[i] = append(all[i], b)
+			}
+		}
+		stage.Update(round+1, runs+1)
+	}
+	stage.Done("")
+	return all, nil
+}
+
+func medians(boots []boot) boot {
+	return boot{
+		PID1:   median(boots, func(b boot) time.Duration { return b.PID1 }),
+		Ready:  median(boots, func(b boot) time.Duration { return b.Ready }),
+		Memory: median(boots, func(b boot) float64 { return b.Memory }),
+	}
+}
+
+func median[T time.Duration | float64](boots []boot, of func(boot) T) T {
+	var values []T
+	for _, b := range boots {
+		values = append(values, of(b))
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+func spread(boots []boot) string {
+	fastest := slices.MinFunc(boots, func(a, b boot) int { return int(a.Ready - b.Ready) })
+	slowest := slices.MaxFunc(boots, func(a, b boot) int { return int(a.Ready - b.Ready) })
+	return fmt.Sprintf("%.2f s to %.2f s", fastest.Ready.Seconds(), slowest.Ready.Seconds())
+}
+
+// sameClocks checks on the host's clock that no guest's is wrong in our favour:
+// neither Cloison's too slow, nor the peer's too fast. The lines that it goes by
+// are printed a little after the times that they tell.
+func sameClocks(all [][]boot) error {
+	const slack = 200 * time.Millisecond
+	for _, b := range all[0] {
+		if err := hold(b.Host < b.Guest*11/10+slack, "Cloison's clock says %v where the host's says %v", b.Guest, b.Host); err != nil {
+			return err
+		}
+	}
+	for _, b := range all[1] {
+		if err := hold(b.Guest < b.Host*11/10+slack, "Debian's clock says %v where the host's says %v", b.Guest, b.Host); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func hold(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
+}
