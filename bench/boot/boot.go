@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -62,14 +63,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	load, err := busy()
+	if err != nil {
+		return err
+	}
 	all, err := measure(ctx, s, log, dir, filepath.Join(result, build.DiskName), peer.Disk)
 	if err != nil {
 		return err
 	}
 	ours, theirs := medians(all[0]), medians(all[1])
 
-	fmt.Fprintf(out, "From the start of the kernel, median of %d alternating boots, %d cores, TCG,\nguest: 2 processors, %d MiB.\n",
-		runs, runtime.NumCPU(), machine.DefaultMemory)
+	fmt.Fprintf(out, "From the start of the kernel, median of %d alternating boots, %d cores, TCG,\nguest: 2 processors, %d MiB. Load of the host before: %s.\n",
+		runs, runtime.NumCPU(), machine.DefaultMemory, load)
 	fmt.Fprintf(out, "Debian: %s, kernel %s, %d packages, its own initramfs.\n", peer.Version, peer.Release, peer.Packages)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tcloison\tDebian\tless\twant\t")
@@ -98,6 +103,17 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		hold(ours.Memory < memoryBound, "Cloison has %.1f MB of memory in use, want less than %.0f", ours.Memory/1e6, memoryBound/1e6),
 		hold(float64(manifest.Core.Size) < coreBound, "the core has %.1f MB, want less than %.0f", float64(manifest.Core.Size)/1e6, coreBound/1e6),
 	)
+}
+
+// busy returns the host's load average of the last minute (proc(5)): a figure
+// from a host that does something else besides is no measurement.
+func busy() (string, error) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "", err
+	}
+	load, _, _ := strings.Cut(string(text), " ")
+	return load, nil
 }
 
 func readManifest(dir string) (release.Manifest, error) {
