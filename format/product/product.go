@@ -32,8 +32,9 @@ type Release struct {
 
 // Disk has the sizes of the partitions, in MiB.
 type Disk struct {
-	ESP  uint64 `toml:"esp"`
-	Slot uint64 `toml:"slot"`
+	ESP   uint64 `toml:"esp"`
+	Slot  uint64 `toml:"slot"`
+	State uint64 `toml:"state"` // in the image; the machine's first boot grows it to the end of its disk
 }
 
 // Limits of the sizes, in MiB: FAT32 needs 33 at least, and nobody wants a
@@ -41,6 +42,9 @@ type Disk struct {
 const (
 	minESP, maxESP   = 64, 4096
 	minSlot, maxSlot = 16, 65536
+	// The header of LUKS takes 16 MiB, the journals of dm-integrity and ext4
+	// about 20.
+	minState, maxState = 64, 1 << 24
 )
 
 var (
@@ -84,6 +88,8 @@ func (p Product) check() error {
 		return fmt.Errorf("disk.esp = %d is not between %d and %d MiB", p.Disk.ESP, minESP, maxESP)
 	case p.Disk.Slot < minSlot || p.Disk.Slot > maxSlot:
 		return fmt.Errorf("disk.slot = %d is not between %d and %d MiB", p.Disk.Slot, minSlot, maxSlot)
+	case p.Disk.State < minState || p.Disk.State > maxState:
+		return fmt.Errorf("disk.state = %d is not between %d and %d MiB", p.Disk.State, minState, maxState)
 	}
 	for _, program := range p.Programs {
 		if !nameForm.MatchString(program) {

@@ -86,7 +86,11 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 		Version: id.Version, RootHash: image.Tree.Root, Salt: image.Tree.Salt, DataBlocks: image.Tree.DataBlocks,
 		HashOffset: image.HashOffset, FECOffset: image.FECOffset, FECRoots: core.Roots, Development: b.store.Development(),
 	}.String()
-	initramfs, err := bootimage.Initramfs(programs["initramfs"].Path, map[string][]byte{"cmdline": []byte(signed)}, id.Epoch)
+	tools, err := bootimage.Tools(b.sdk)
+	if err != nil {
+		return fmt.Errorf("cannot make the initramfs: %w", err)
+	}
+	initramfs, err := bootimage.Initramfs(programs["initramfs"].Path, map[string][]byte{"cmdline": []byte(signed)}, tools, id.Epoch)
 	if err != nil {
 		return fmt.Errorf("cannot make the initramfs: %w", err)
 	}
