@@ -14,7 +14,6 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -123,8 +122,7 @@ func Sign(signer crypto.Signer, pcr11 tpmpolicy.Digest, securityVersion, floor u
 	}
 	s := Signed{SecurityVersion: securityVersion, Floor: floor, PCR11: pcr11}
 	for _, part := range s.parts(p) {
-		sum := sha256.Sum256(tpmpolicy.ToSign(part.policy, part.ref))
-		if *part.signature, err = signer.Sign(rand.Reader, sum[:], crypto.SHA256); err != nil {
+		if *part.signature, err = signer.Sign(rand.Reader, tpmpolicy.SignedDigest(part.policy, part.ref), crypto.SHA256); err != nil {
 			return Signed{}, fmt.Errorf("cannot sign the policy: %w", err)
 		}
 	}
@@ -141,8 +139,7 @@ func (s Signed) Verify(key *rsa.PublicKey) error {
 		return fmt.Errorf("cannot verify the policy: %w", err)
 	}
 	for _, part := range s.parts(p) {
-		sum := sha256.Sum256(tpmpolicy.ToSign(part.policy, part.ref))
-		if rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], *part.signature) != nil {
+		if rsa.VerifyPKCS1v15(key, crypto.SHA256, tpmpolicy.SignedDigest(part.policy, part.ref), *part.signature) != nil {
 			return fmt.Errorf("cannot verify the policy: the signature %q is not of the policy key", part.name)
 		}
 	}

@@ -57,13 +57,18 @@ func update(d Digest, command uint32, parts ...[]byte) Digest {
 // PCR adds "these PCRs of the SHA-256 bank have these values" (TPM2_PolicyPCR).
 // It panics at an index that no TPM has.
 func PCR(d Digest, values map[int]Digest) Digest {
-	var concatenated []byte
+	sum := PCRDigest(values)
+	return update(d, policyPCR, Selection(slices.Collect(maps.Keys(values))...), sum[:])
+}
+
+// PCRDigest is the digest of the PCRs' values, in the order of their indexes.
+func PCRDigest(values map[int]Digest) Digest {
+	var b []byte
 	for _, index := range slices.Sorted(maps.Keys(values)) {
 		value := values[index]
-		concatenated = append(concatenated, value[:]...)
+		b = append(b, value[:]...)
 	}
-	sum := sha256.Sum256(concatenated)
-	return update(d, policyPCR, Selection(slices.Collect(maps.Keys(values))...), sum[:])
+	return sha256.Sum256(b)
 }
 
 // Selection is a TPML_PCR_SELECTION of the SHA-256 bank: a bit for each PCR,
@@ -119,9 +124,12 @@ func Authorize(key Name, ref []byte) Digest {
 	return sha256.Sum256(append(d[:], ref...))
 }
 
-// ToSign is what a key signs to approve a policy for the use that ref says:
-// an RSASSA signature with SHA-256 of these bytes.
-func ToSign(approved Digest, ref []byte) []byte { return append(approved[:], ref...) }
+// SignedDigest is the SHA-256 that a key signs, with RSASSA, to approve a
+// policy for the use that ref says.
+func SignedDigest(approved Digest, ref []byte) []byte {
+	sum := sha256.Sum256(append(approved[:], ref...))
+	return sum[:]
+}
 
 // RSAKey is the public area (TPMT_PUBLIC) under which an RSA key that only
 // verifies is loaded: RSASSA with SHA-256, attributes userWithAuth and sign.
