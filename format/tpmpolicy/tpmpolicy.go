@@ -37,7 +37,7 @@ const (
 	NVWrite = 0x00000137
 
 	policyNV        = 0x00000149
-	policyCPHash    = 0x00000163
+	policyCPHash    = 0x0000016e
 	policyAuthorize = 0x0000016a
 	policyPCR       = 0x0000017f
 	policyNVWritten = 0x0000018f
