@@ -106,10 +106,10 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("Parse with %s for %s = %v, want %q", c.new, c.old, err, c.want)
 		}
 	}
-	for at := range 2 * MetadataSize {
+	for at := 0; at < MetadataSize; at += 13 {
 		b := print(t, good())
 		b[at] ^= 1
-		b[at^MetadataSize] ^= 1
+		b[MetadataSize+at] ^= 1
 		if _, err := Parse(b); err == nil {
 			t.Fatalf("Parse accepts a header whose byte %d is wrong in both copies", at)
 		}
