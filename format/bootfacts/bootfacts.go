@@ -16,6 +16,14 @@ import (
 	"cloison/format/cmdline"
 )
 
+// The files that the initramfs leaves for PID 1: the note, and the UKI's
+// .pcrpkey and .pcrsig.
+const (
+	Note            = "/run/cloison/boot"
+	PolicyKey       = "/run/cloison/tpm2-pcr-public-key.pem"
+	PolicySignature = "/run/cloison/tpm2-pcr-signature.json"
+)
+
 // Facts is what the initramfs knows and PID 1 cannot find out again.
 type Facts struct {
 	Command   string // the signed command line, as cmdline.Parse takes it

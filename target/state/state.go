@@ -1,0 +1,325 @@
+// Package state opens the one writable volume of the machine, in the initramfs
+// and nowhere else: LUKS2 with authenticated encryption (dm-crypt over
+// dm-integrity) and ext4. The TPM keeps its key (cloison/target/seal).
+//
+// On the first boot it makes the volume. Power may fail at any point of that:
+// until the TPM has its mark the volume is made anew, from then on never again.
+// What the first block of the partition says, and the mark, decide:
+//
+//	first block   no mark in the TPM        a mark in the TPM
+//	zeros         make the volume           refuse
+//	unfinished    make the volume again     open it, write the first block
+//	LUKS2         refuse                    open it
+//	other         refuse                    refuse
+//
+// It needs cryptsetup and mke2fs, device-mapper with crypt and integrity, and
+// ext4. Source: cryptsetup(8), mke2fs(8), LUKS2 On-Disk Format Specification
+// 1.1.1; docs/decisions/0006-state-volume.md.
+package state
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"cloison/format/luks2"
+	"cloison/format/sealtoken"
+	"cloison/linux/mount"
+	"cloison/linux/power"
+	"cloison/target/seal"
+)
+
+const (
+	// Mapping is the name of the opened volume for device-mapper; IntegrityMapping
+	// that of the dm-integrity device below it, as cryptsetup calls it.
+	Mapping          = "state"
+	IntegrityMapping = "state_dif"
+	// Folder is where the system finds it.
+	Folder = "/state"
+
+	node    = "/dev/mapper/" + Mapping
+	options = "nodev,nosuid,noexec,noatime,errors=remount-ro"
+	// headerFile is in memory; the C programs see no other header.
+	headerFile = "/run/state.header"
+
+	blockSize   = 4096
+	keySlot     = 0 // what the TPM's secret opens
+	rescueSlot  = 1 // what the recovery passphrase opens
+	sealToken   = 0
+	rescueToken = 1
+)
+
+// unfinished is the first block of a volume that is being made.
+var unfinished = pad([]byte("cloison state volume, not finished: made again at the next boot\n"))
+
+func pad(b []byte) []byte { return append(b, make([]byte, blockSize-len(b))...) }
+
+// Seal is the TPM: *seal.Sealer.
+type Seal interface {
+	Provisioned() (bool, error)
+	Provision() (seal.Secret, sealtoken.Token, error)
+	Commit(seal.Secret, seal.Identity) error
+	Unseal(sealtoken.Token, seal.Identity) (seal.Secret, error)
+}
+
+// Rescue is another way in than the TPM, made with the volume.
+type Rescue struct {
+	Passphrase string
+	Token      []byte // JSON of a token that goes into the header, for the passphrase's keyslot
+	// Escrow takes the passphrase, encrypted, off the machine. It is called once,
+	// before the volume is final.
+	Escrow func(uuid string) error
+}
+
+// Machine is what opening needs.
+type Machine struct {
+	Device string // node of the partition
+	At     string // where to mount
+	Seal   Seal
+	// Rescue makes the other way in, for the secret of a new volume.
+	Rescue func(seal.Secret) (Rescue, error)
+	// Measure is called once with what the volume is, before anything in it is
+	// read.
+	Measure func(uuid string, id seal.Identity) error
+	Say     func(format string, args ...any)
+}
+
+// Volume is an opened volume.
+type Volume struct {
+	UUID     string
+	Identity seal.Identity
+	First    bool // it was made by this boot
+	Token    int  // that opened it
+	Tokens   int  // how many the TPM could open it by
+	Rescue   bool // there is a keyslot for the recovery passphrase
+}
+
+// Identity says which volume a header is of: its UUID, and the digest of the
+// volume key. All else in a header has one form only (package luks2), or is
+// useless without the key.
+func Identity(h luks2.Header) seal.Identity {
+	return sha256.Sum256(fmt.Appendf(nil, "cloison state volume\x00%s\x00%x", h.UUID, h.Digest.Value))
+}
+
+// Open opens the volume and mounts it, or makes it.
+func (m Machine) Open() (Volume, error) {
+	v, err := m.open()
+	if err != nil {
+		return Volume{}, fmt.Errorf("state volume on %s: %w", m.Device, err)
+	}
+	return v, nil
+}
+
+func (m Machine) open() (Volume, error) {
+	head, err := readHead(m.Device)
+	if err != nil {
+		return Volume{}, err
+	}
+	provisioned, err := m.Seal.Provisioned()
+	if err != nil {
+		return Volume{}, err
+	}
+	provision, err := decide(head, provisioned)
+	if err != nil {
+		return Volume{}, err
+	}
+	if provision {
+		return m.provision()
+	}
+	return m.unlock(head)
+}
+
+// decide tells whether the volume must be made. Nothing else decides this.
+func decide(head []byte, provisioned bool) (provision bool, err error) {
+	first := head[:blockSize]
+	blank := len(bytes.Trim(head, "\x00")) == 0
+	started := bytes.Equal(first, unfinished)
+	switch {
+	case provisioned && blank:
+		return false, errors.New("it is empty, but the TPM belongs to a volume: it was replaced or wiped")
+	case provisioned:
+		return false, nil
+	case blank || started:
+		return true, nil
+	case bytes.HasPrefix(first, []byte("LUKS")):
+		return false, errors.New("there is a volume, but this TPM was never provisioned: the disk was moved, or the TPM was cleared")
+	}
+	return false, errors.New("it holds something that is no state volume: it is never overwritten")
+}
+
+// unlock opens the volume that the TPM was provisioned for.
+func (m Machine) unlock(head []byte) (Volume, error) {
+	h, err := luks2.Parse(head)
+	if err != nil {
+		return Volume{}, err
+	}
+	v := Volume{UUID: h.UUID, Identity: Identity(h)}
+	_, v.Rescue = h.Keyslots[rescueSlot]
+	secret, err := m.unseal(h, &v)
+	if err != nil {
+		return Volume{}, err
+	}
+	// The C programs get what was understood and checked, not what is on the disk.
+	text, err := h.Print()
+	if err != nil {
+		return Volume{}, err
+	}
+	if err := os.WriteFile(headerFile, append(text, head[len(text):]...), 0o600); err != nil {
+		return Volume{}, fmt.Errorf("cannot lay the header out: %w", err)
+	}
+	err = openVolume(m.Device, keySlot, secret.Key[:])
+	if err = errors.Join(err, os.Remove(headerFile)); err != nil {
+		return Volume{}, err
+	}
+	if err := m.Measure(v.UUID, v.Identity); err != nil {
+		return Volume{}, err
+	}
+	if err := m.mount(); err != nil {
+		return Volume{}, err
+	}
+	if bytes.Equal(head[:blockSize], unfinished) {
+		m.Say("state volume %s: the first boot was cut off at its very end, finishing it", v.UUID)
+		return v, writeHead(m.Device, 0, text[:blockSize])
+	}
+	return v, nil
+}
+
+// unseal asks the TPM by each token: more than one is there while a change of
+// the Secure Boot keys is planned.
+func (m Machine) unseal(h luks2.Header, v *Volume) (secret seal.Secret, err error) {
+	var refused error
+	opened := false
+	for _, n := range slices.Sorted(maps.Keys(h.Tokens)) {
+		if luks2.Type(h.Tokens[n]) != sealtoken.Type {
+			continue
+		}
+		v.Tokens++
+		if opened {
+			continue // only count
+		}
+		token, err := sealtoken.Parse(h.Tokens[n])
+		if err == nil && token.Keyslot != keySlot {
+			err = fmt.Errorf("it is for keyslot %d", token.Keyslot)
+		}
+		if err == nil {
+			secret, err = m.Seal.Unseal(token, v.Identity)
+		}
+		switch {
+		case err == nil:
+			v.Token, opened = n, true
+		case refused == nil:
+			refused = fmt.Errorf("token %d: %w", n, err)
+		default:
+			refused = fmt.Errorf("%w; token %d: %w", refused, n, err) // all the reasons, in one line
+		}
+	}
+	switch {
+	case opened:
+		return secret, nil
+	case refused == nil:
+		refused = errors.New("it has no token of a TPM")
+	}
+	return seal.Secret{}, refused
+}
+
+func (m Machine) mount() error {
+	if err := os.MkdirAll(m.At, 0o755); err != nil {
+		return fmt.Errorf("cannot make the mount point: %w", err)
+	}
+	return mount.Mount(node, m.At, "ext4", options)
+}
+
+// provision makes the volume. The order is such that power may fail anywhere.
+func (m Machine) provision() (Volume, error) {
+	m.Say("state volume: making it on %s", m.Device)
+	// 1. Say that it is being made, before anything else is on the disk.
+	if err := writeHead(m.Device, 0, unfinished); err != nil {
+		return Volume{}, err
+	}
+	// 2. The keys. What an attempt before this one had sealed is lost with it.
+	secret, token, err := m.Seal.Provision()
+	if err != nil {
+		return Volume{}, err
+	}
+	rescue, err := m.Rescue(secret)
+	if err != nil {
+		return Volume{}, err
+	}
+	token.Keyslot = keySlot
+	// 3. The header, in memory.
+	h, head, err := makeHeader(m.Device, secret, token, rescue)
+	if err != nil {
+		return Volume{}, err
+	}
+	v := Volume{UUID: h.UUID, Identity: Identity(h), First: true, Token: sealToken, Tokens: 1, Rescue: true}
+	// 4. The volume and its file system.
+	err = openVolume(m.Device, keySlot, secret.Key[:])
+	if err = errors.Join(err, os.Remove(headerFile)); err != nil {
+		return Volume{}, err
+	}
+	if err := m.Measure(v.UUID, v.Identity); err != nil {
+		return Volume{}, err
+	}
+	if err := makeFileSystem(m.Say); err != nil {
+		return Volume{}, err
+	}
+	if err := m.mount(); err != nil {
+		return Volume{}, err
+	}
+	// 5. Who this machine is.
+	if err := makeIdentity(m.At); err != nil {
+		return Volume{}, err
+	}
+	power.Sync()
+	// 6. All of the header but its first block, which still says unfinished.
+	if err := writeHead(m.Device, blockSize, head[blockSize:]); err != nil {
+		return Volume{}, err
+	}
+	// 7. The recovery passphrase leaves the machine.
+	if err := rescue.Escrow(v.UUID); err != nil {
+		return Volume{}, err
+	}
+	// 8. The mark in the TPM, at once or not at all: from here on this volume is
+	// opened and nothing is made.
+	if err := m.Seal.Commit(secret, v.Identity); err != nil {
+		return Volume{}, err
+	}
+	// 9. The first block, which makes it a volume for everybody else. Where this
+	// is cut off the next boot does it.
+	if err := writeHead(m.Device, 0, head[:blockSize]); err != nil {
+		return Volume{}, err
+	}
+	m.Say("state volume %s: made", v.UUID)
+	return v, nil
+}
+
+// readHead reads what lies in front of the data.
+func readHead(device string) ([]byte, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read from
+	head := make([]byte, luks2.HeaderSize)
+	if n, err := f.ReadAt(head, 0); n != len(head) {
+		return nil, fmt.Errorf("cannot read its header: %w", err)
+	}
+	return head, nil
+}
+
+// writeHead writes at an offset, and returns when the disk has it.
+func writeHead(device string, at int64, data []byte) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, at)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("cannot write its header: %w", err)
+	}
+	return nil
+}
