@@ -28,6 +28,7 @@ import (
 
 	"cloison/format/luks2"
 	"cloison/format/sealtoken"
+	"cloison/linux/block"
 	"cloison/linux/mount"
 	"cloison/linux/power"
 	"cloison/target/seal"
@@ -80,6 +81,9 @@ type Machine struct {
 	Device string // node of the partition
 	At     string // where to mount
 	Seal   Seal
+	// Grow is called before the volume is made: it makes the partition as large
+	// as it can be.
+	Grow func() error
 	// Rescue makes the other way in, for the secret of a new volume.
 	Rescue func(seal.Secret) (Rescue, error)
 	// Measure is called once with what the volume is, before anything in it is
@@ -183,7 +187,7 @@ func (m Machine) unlock(head []byte) (Volume, error) {
 	}
 	if bytes.Equal(head[:blockSize], unfinished) {
 		m.Say("state volume %s: the first boot was cut off at its very end, finishing it", v.UUID)
-		return v, writeHead(m.Device, 0, text[:blockSize])
+		return v, block.Write(m.Device, text[:blockSize], 0)
 	}
 	return v, nil
 }
@@ -236,8 +240,11 @@ func (m Machine) mount() error {
 // provision makes the volume. The order is such that power may fail anywhere.
 func (m Machine) provision() (Volume, error) {
 	m.Say("state volume: making it on %s", m.Device)
+	if err := m.Grow(); err != nil {
+		return Volume{}, err
+	}
 	// 1. Say that it is being made, before anything else is on the disk.
-	if err := writeHead(m.Device, 0, unfinished); err != nil {
+	if err := block.Write(m.Device, unfinished, 0); err != nil {
 		return Volume{}, err
 	}
 	// 2. The keys. What an attempt before this one had sealed is lost with it.
@@ -276,7 +283,7 @@ func (m Machine) provision() (Volume, error) {
 	}
 	power.Sync()
 	// 6. All of the header but its first block, which still says unfinished.
-	if err := writeHead(m.Device, blockSize, head[blockSize:]); err != nil {
+	if err := block.Write(m.Device, head[blockSize:], blockSize); err != nil {
 		return Volume{}, err
 	}
 	// 7. The recovery passphrase leaves the machine.
@@ -290,7 +297,7 @@ func (m Machine) provision() (Volume, error) {
 	}
 	// 9. The first block, which makes it a volume for everybody else. Where this
 	// is cut off the next boot does it.
-	if err := writeHead(m.Device, 0, head[:blockSize]); err != nil {
+	if err := block.Write(m.Device, head[:blockSize], 0); err != nil {
 		return Volume{}, err
 	}
 	m.Say("state volume %s: made", v.UUID)
@@ -309,17 +316,4 @@ func readHead(device string) ([]byte, error) {
 		return nil, fmt.Errorf("cannot read its header: %w", err)
 	}
 	return head, nil
-}
-
-// writeHead writes at an offset, and returns when the disk has it.
-func writeHead(device string, at int64, data []byte) error {
-	f, err := os.OpenFile(device, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(data, at)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("cannot write its header: %w", err)
-	}
-	return nil
 }
