@@ -21,6 +21,8 @@ var tree = map[string]fs.FileMode{
 	"init":                           0,
 	"cmdline":                        0,
 	"tools":                          0,
+	"recovery.pub":                   0,
+	"os-release":                     0,
 	"dev":                            fs.ModeDir, // dev, dev/console and root are in every kernel's
 	"dev/console":                    fs.ModeDevice | fs.ModeCharDevice,
 	"root":                           fs.ModeDir,

@@ -26,6 +26,7 @@ import (
 	"os"
 	"slices"
 
+	"cloison/format/escrow"
 	"cloison/format/luks2"
 	"cloison/format/sealtoken"
 	"cloison/linux/block"
@@ -47,11 +48,11 @@ const (
 	// headerFile is in memory; the C programs see no other header.
 	headerFile = "/run/state.header"
 
-	blockSize   = 4096
-	keySlot     = 0 // what the TPM's secret opens
-	rescueSlot  = 1 // what the recovery passphrase opens
-	sealToken   = 0
-	rescueToken = 1
+	blockSize     = 4096
+	keySlot       = 0 // what the TPM's secret opens
+	recoverySlot  = 1 // what the recovery passphrase opens
+	sealToken     = 0
+	recoveryToken = 1
 )
 
 // unfinished is the first block of a volume that is being made.
@@ -67,15 +68,6 @@ type Seal interface {
 	Unseal(sealtoken.Token, seal.Identity) (seal.Secret, error)
 }
 
-// Rescue is another way in than the TPM, made with the volume.
-type Rescue struct {
-	Passphrase string
-	Token      []byte // JSON of a token that goes into the header, for the passphrase's keyslot
-	// Escrow takes the passphrase, encrypted, off the machine. It is called once,
-	// before the volume is final.
-	Escrow func(uuid string) error
-}
-
 // Machine is what opening needs.
 type Machine struct {
 	Device string // node of the partition
@@ -84,8 +76,11 @@ type Machine struct {
 	// Grow is called before the volume is made: it makes the partition as large
 	// as it can be.
 	Grow func() error
-	// Rescue makes the other way in, for the secret of a new volume.
-	Rescue func(seal.Secret) (Rescue, error)
+	// Where the recovery passphrase goes, encrypted to RecoveryKey (PEM); About
+	// is printed beside it, but for the volume.
+	ESP         string // node
+	RecoveryKey []byte
+	About       escrow.About
 	// Measure is called once with what the volume is, before anything in it is
 	// read.
 	Measure func(uuid string, id seal.Identity) error
@@ -99,7 +94,7 @@ type Volume struct {
 	First    bool // it was made by this boot
 	Token    int  // that opened it
 	Tokens   int  // how many the TPM could open it by
-	Rescue   bool // there is a keyslot for the recovery passphrase
+	Recovery bool // there is a keyslot for the recovery passphrase
 }
 
 // Identity says which volume a header is of: its UUID, and the digest of the
@@ -162,7 +157,7 @@ func (m Machine) unlock(head []byte) (Volume, error) {
 		return Volume{}, err
 	}
 	v := Volume{UUID: h.UUID, Identity: Identity(h)}
-	_, v.Rescue = h.Keyslots[rescueSlot]
+	_, v.Recovery = h.Keyslots[recoverySlot]
 	secret, err := m.unseal(h, &v)
 	if err != nil {
 		return Volume{}, err
@@ -252,17 +247,17 @@ func (m Machine) provision() (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	rescue, err := m.Rescue(secret)
+	recovery, err := seal.NewRecovery(secret, m.RecoveryKey)
 	if err != nil {
 		return Volume{}, err
 	}
-	token.Keyslot = keySlot
+	token.Keyslot, recovery.Token.Keyslot = keySlot, recoverySlot
 	// 3. The header, in memory.
-	h, head, err := makeHeader(m.Device, secret, token, rescue)
+	h, head, err := makeHeader(m.Device, secret, token, recovery)
 	if err != nil {
 		return Volume{}, err
 	}
-	v := Volume{UUID: h.UUID, Identity: Identity(h), First: true, Token: sealToken, Tokens: 1, Rescue: true}
+	v := Volume{UUID: h.UUID, Identity: Identity(h), First: true, Token: sealToken, Tokens: 1, Recovery: true}
 	// 4. The volume and its file system.
 	err = openVolume(m.Device, keySlot, secret.Key[:])
 	if err = errors.Join(err, os.Remove(headerFile)); err != nil {
@@ -287,9 +282,15 @@ func (m Machine) provision() (Volume, error) {
 		return Volume{}, err
 	}
 	// 7. The recovery passphrase leaves the machine.
-	if err := rescue.Escrow(v.UUID); err != nil {
+	m.About.Volume = v.UUID
+	record, err := recovery.Escrow(m.About)
+	if err == nil {
+		err = m.deposit(record)
+	}
+	if err != nil {
 		return Volume{}, err
 	}
+	power.Sync()
 	// 8. The mark in the TPM, at once or not at all: from here on this volume is
 	// opened and nothing is made.
 	if err := m.Seal.Commit(secret, v.Identity); err != nil {

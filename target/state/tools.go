@@ -42,7 +42,7 @@ func run(path string, inputs [][]byte, args ...string) error {
 
 // makeHeader formats the volume, but for the file system, and returns its
 // header, as it will stand on the disk. It leaves it in headerFile, too.
-func makeHeader(device string, secret seal.Secret, token sealtoken.Token, rescue Rescue) (luks2.Header, []byte, error) {
+func makeHeader(device string, secret seal.Secret, token sealtoken.Token, recovery seal.Recovery) (luks2.Header, []byte, error) {
 	fail := func(err error) (luks2.Header, []byte, error) { return luks2.Header{}, nil, err }
 	err := run(cryptsetup, [][]byte{secret.Key[:]}, "luksFormat", "--batch-mode", "--type", "luks2",
 		"--header", headerFile, "--offset", strconv.Itoa(luks2.HeaderSize/512),
@@ -54,9 +54,9 @@ func makeHeader(device string, secret seal.Secret, token sealtoken.Token, rescue
 	if err != nil {
 		return fail(err)
 	}
-	err = run(cryptsetup, [][]byte{secret.Key[:], []byte(rescue.Passphrase)}, "luksAddKey", "--batch-mode",
+	err = run(cryptsetup, [][]byte{secret.Key[:], []byte(recovery.Passphrase)}, "luksAddKey", "--batch-mode",
 		"--pbkdf", "pbkdf2", "--hash", "sha256", "--pbkdf-force-iterations", iterations,
-		"--key-slot", strconv.Itoa(keySlot), "--new-key-slot", strconv.Itoa(rescueSlot),
+		"--key-slot", strconv.Itoa(keySlot), "--new-key-slot", strconv.Itoa(recoverySlot),
 		"--key-file", "-", headerFile, "/proc/self/fd/3")
 	if err != nil {
 		return fail(err)
@@ -74,7 +74,7 @@ func makeHeader(device string, secret seal.Secret, token sealtoken.Token, rescue
 		return fail(err)
 	}
 	h.Sequence++
-	h.Tokens = map[int]json.RawMessage{sealToken: token.Print(), rescueToken: rescue.Token}
+	h.Tokens = map[int]json.RawMessage{sealToken: token.Print(), recoveryToken: recovery.Token.Print()}
 	text, err := h.Print()
 	if err != nil {
 		return fail(err)
