@@ -27,6 +27,9 @@ type Product struct {
 type Release struct {
 	Version         string         `toml:"version"` // X.Y.Z
 	SecurityVersion uint64         `toml:"security_version"`
+	// Floor is the least security version that a machine's TPM accepts once it
+	// has started this release well. 0 leaves it as it is.
+	Floor uint64 `toml:"floor"`
 	Date            toml.LocalDate `toml:"date"` // of every file in the image
 }
 
@@ -82,6 +85,8 @@ func (p Product) check() error {
 		return fmt.Errorf("release.version = %q is not X.Y.Z", p.Release.Version)
 	case p.Release.SecurityVersion == 0:
 		return errors.New("release.security_version is missing: it counts from 1")
+	case p.Release.Floor > p.Release.SecurityVersion:
+		return fmt.Errorf("release.floor = %d is above release.security_version = %d: the release would lock itself out", p.Release.Floor, p.Release.SecurityVersion)
 	case p.Release.Epoch() <= 0:
 		return errors.New("release.date is missing")
 	case p.Disk.ESP < minESP || p.Disk.ESP > maxESP:

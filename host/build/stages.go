@@ -90,12 +90,18 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 	if err != nil {
 		return fmt.Errorf("cannot make the initramfs: %w", err)
 	}
-	initramfs, err := bootimage.Initramfs(programs["initramfs"].Path, map[string][]byte{"cmdline": []byte(signed)}, tools, id.Epoch)
+	recovery, err := b.store.Recovery()
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{"cmdline": []byte(signed), "recovery.pub": recovery, "os-release": []byte(b.osRelease())}
+	initramfs, err := bootimage.Initramfs(programs["initramfs"].Path, files, tools, id.Epoch)
 	if err != nil {
 		return fmt.Errorf("cannot make the initramfs: %w", err)
 	}
 	boot, err := bootimage.Make(b.sdk, b.store, bootimage.Parts{
 		Kernel: b.kernel.Image, Release: b.kernel.Release, Initramfs: initramfs, Cmdline: signed, OSRelease: b.osRelease(),
+		SecurityVersion: b.product.Release.SecurityVersion, Floor: b.product.Release.Floor,
 	})
 	if err != nil {
 		return err
