@@ -108,6 +108,20 @@ func CreateReadOnly(name, uuid string, t Target) (node string, err error) {
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(io.Dev)), nil
 }
 
+// Remove takes a device that nobody uses away, after all that was written to it
+// has reached what is below it.
+func Remove(name string) error {
+	c, err := open(name)
+	if err != nil {
+		return fmt.Errorf("cannot remove device %s: %w", name, err)
+	}
+	defer c.close()
+	if _, _, err := c.do(unix.DM_DEV_REMOVE, "remove", 0, "", nil); err != nil {
+		return fmt.Errorf("cannot remove device %s: %w", name, err)
+	}
+	return nil
+}
+
 // Status returns the status line of the device's only target.
 func Status(name string) (string, error) {
 	t, err := ask(name, 0)

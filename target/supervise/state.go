@@ -129,13 +129,16 @@ func (s *supervisor) tellForged(r kmsg.Record) error {
 		sector, strings.TrimSpace(string(b)))
 }
 
-// closeState writes everything out and takes the volume away from whoever still
-// has it.
+// closeState writes everything out and closes the volume: its journals are empty
+// then, and its key is in memory no more.
 func (s *supervisor) closeState() error {
 	if err := mount.Unmount(state.Folder); err != nil {
 		return errors.Join(err, mount.ReadOnly(state.Folder))
 	}
-	return nil
+	if err := devicemapper.Remove(state.Mapping); err != nil {
+		return err
+	}
+	return devicemapper.Remove(state.IntegrityMapping)
 }
 
 // stateStatus fills in what the console shows of the volume.
