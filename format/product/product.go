@@ -25,12 +25,12 @@ type Product struct {
 
 // Release is what tells one build that is published from another.
 type Release struct {
-	Version         string         `toml:"version"` // X.Y.Z
-	SecurityVersion uint64         `toml:"security_version"`
+	Version         string `toml:"version"` // X.Y.Z
+	SecurityVersion uint64 `toml:"security_version"`
 	// Floor is the least security version that a machine's TPM accepts once it
 	// has started this release well. 0 leaves it as it is.
-	Floor uint64 `toml:"floor"`
-	Date            toml.LocalDate `toml:"date"` // of every file in the image
+	Floor uint64         `toml:"floor"`
+	Date  toml.LocalDate `toml:"date"` // of every file in the image
 }
 
 // Disk has the sizes of the partitions, in MiB.

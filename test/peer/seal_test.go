@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"cloison/format/escrow"
 	"cloison/format/pcr"
 	"cloison/format/pcrsig"
 	"cloison/format/sealtoken"
@@ -380,6 +381,107 @@ func TestSealSignature(t *testing.T) {
 	}
 	_, err = seal.ParseRelease(publicPEM(t, policyKey(t)), signed.Print())
 	check(t, "another key", err, seal.ErrSignature)
+}
+
+// TestSealRecovery: with the recovery passphrase the secret is there without
+// the TPM, and the same or another TPM takes it again.
+func TestSealRecovery(t *testing.T) {
+	s, r := newTPM(t), sealRelease(t, policyKey(t), 1, 0)
+	secret, token := provision(t, s, r)
+	private, public, err := escrow.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	recovery, err := seal.NewRecovery(secret, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := recovery.Escrow(escrow.About{Product: "gateway", Release: "0.1.0", Volume: "0f0e0d0c-0b0a-4908-8706-050403020100"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := escrow.ParsePrivate(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := record.Decrypt(key)
+	if err != nil || text != recovery.Passphrase {
+		t.Fatalf("Decrypt = %q, %v, want %q", text, err, recovery.Passphrase)
+	}
+	recovered, err := seal.Recover(text, recovery.Token)
+	if err != nil || recovered != secret {
+		t.Fatalf("Recover = %v", err)
+	}
+	reseal := func(s *swtpm) sealtoken.Token {
+		t.Helper()
+		sealer := open(t, s, r)
+		pcr7, err := sealer.PCR7()
+		if err == nil {
+			err = sealer.Prepare()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := sealer.Seal(recovered, pcr7)
+		if err == nil {
+			err = sealer.Commit(recovered, identity)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+
+	// Secure Boot's keys were changed and nobody had sealed for it.
+	s.boot(t)
+	s.extend(t, 7, "another db")
+	again := reseal(s)
+	if got, err := open(t, s, r).Unseal(again, identity); err != nil || got != secret {
+		t.Errorf("Unseal of the new token = %v", err)
+	}
+	if got, err := open(t, s.boot(t), r).Unseal(token, identity); err != nil || got != secret {
+		t.Errorf("Unseal of the old token in the old state = %v", err)
+	}
+
+	// The TPM was cleared.
+	clearTPM(t, s)
+	again = reseal(s.boot(t))
+	if got, err := open(t, s.boot(t), r).Unseal(again, identity); err != nil || got != secret {
+		t.Errorf("Unseal after clearing and sealing again = %v", err)
+	}
+	// The main board was replaced.
+	other := newTPM(t).boot(t)
+	again = reseal(other)
+	if got, err := open(t, other.boot(t), r).Unseal(again, identity); err != nil || got != secret {
+		t.Errorf("Unseal on another TPM = %v", err)
+	}
+	// It belongs to another volume: what is recovered does not take it over.
+	third := newTPM(t)
+	provision(t, third, r)
+	check(t, "Commit of another volume", open(t, third.boot(t), r).Commit(recovered, identity), seal.ErrOwned)
+}
+
+// TestSealPlannedChange: a token for the PCR 7 to come opens the volume then,
+// and not before.
+func TestSealPlannedChange(t *testing.T) {
+	s, r := newTPM(t), sealRelease(t, policyKey(t), 1, 0)
+	secret, token := provision(t, s, r)
+	pcr7, err := open(t, s.boot(t), r).PCR7()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := open(t, s, r).Seal(secret, pcr.Extend(pcr7, []byte("new dbx")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = open(t, s, r).Unseal(next, identity)
+	check(t, "before the change", err, seal.ErrPCR7)
+	s.extend(t, 7, "new dbx")
+	if got, err := open(t, s, r).Unseal(next, identity); err != nil || got != secret {
+		t.Errorf("Unseal after the change = %v", err)
+	}
+	_, err = open(t, s, r).Unseal(token, identity)
+	check(t, "the old token after the change", err, seal.ErrPCR7)
 }
 
 // TestSealLockout: who guesses at other things of the TPM neither opens nor
