@@ -40,6 +40,8 @@ func options(t testing.TB, st keys.Store, path string) verify.Options {
 	check(t, err)
 	o.Release, err = st.Certificate(keys.Release)
 	check(t, err)
+	o.Policy, err = st.Certificate(keys.Policy)
+	check(t, err)
 	o.PK, err = st.Certificate(keys.PK)
 	check(t, err)
 	o.KEK, err = st.Certificate(keys.KEK)
@@ -217,6 +219,17 @@ func TestTampering(t *testing.T) {
 			}
 		}}, []string{verify.UKI}},
 		{"another section", changes{sections: func(s *[]uki.Section) { *s = append(*s, uki.Section{Name: ".splash", Data: []byte("BM")}) }}, []string{verify.UKI}},
+		{"TPM policy of another image", changes{keepPolicy: true, sections: func(s *[]uki.Section) {
+			for i := range *s {
+				if (*s)[i].Name == ".uname" {
+					(*s)[i].Data = append(bytes.Clone((*s)[i].Data), '1')
+				}
+			}
+		}}, []string{verify.TPMPolicy}},
+		{"TPM policy of a stranger", changes{keepPolicy: true, sections: func(s *[]uki.Section) { signFor(t, strange, *s) }}, []string{verify.TPMPolicy}},
+		{"no TPM policy", changes{keepPolicy: true, sections: func(s *[]uki.Section) {
+			*s = slices.DeleteFunc(*s, func(one uki.Section) bool { return one.Name == ".pcrsig" })
+		}}, []string{verify.TPMPolicy}},
 		{"another PCR 11", changes{manifest: func(m *release.Manifest) { m.UKI.PCR11 = strings.Repeat("0", 64) }}, []string{verify.PCR11}},
 		{"another phase", changes{manifest: func(m *release.Manifest) {
 			m.UKI.PhasesPCR11 = slices.Clone(m.UKI.PhasesPCR11)

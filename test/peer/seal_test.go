@@ -21,6 +21,9 @@ import (
 	"cloison/format/pcrsig"
 	"cloison/format/sealtoken"
 	"cloison/format/tpmpolicy"
+	"cloison/format/uki"
+	"cloison/host/bootimage"
+	"cloison/host/sdk/sdktest"
 	"cloison/target/seal"
 )
 
@@ -640,5 +643,64 @@ func TestSealPeer(t *testing.T) {
 			t.Errorf("policy %s of tpm2-tools is %x, want %x", policy.name, got, policy.want)
 		}
 		s.tool(t, "tpm2_flushcontext", "session")
+	}
+}
+
+// TestSealUKI: what is signed into a UKI fits what the firmware's stub will
+// measure of it, by systemd-measure and in a TPM.
+func TestSealUKI(t *testing.T) {
+	tools, dir, st := sdktest.Open(t), t.TempDir(), developmentKeys(t)
+	image, err := bootimage.Make(tools, st, bootimage.Parts{
+		Kernel: tools.Path(loaderPath), Release: "7.3.0-cloison", Initramfs: []byte("initramfs"), Cmdline: "quiet", OSRelease: "ID=cloison\n",
+		SecurityVersion: 2, Floor: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections, err := uki.Parse(image.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short", "--phase=" + pcr.EnterInitrd}
+	content := map[string][]byte{}
+	for _, s := range sections {
+		content[s.Name] = s.Data
+		if s.Name != ".pcrsig" {
+			args = append(args, "--"+s.Name[1:]+"="+writeFile(t, dir, s.Name[1:], s.Data))
+		}
+	}
+	signed, err := pcrsig.Parse(content[".pcrsig"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := mustTool(t, tools, dir, args...); !strings.Contains(out, hex.EncodeToString(signed.PCR11[:])) || signed.PCR11 != image.Phases[0].PCR11 {
+		t.Errorf("PCR 11 of the signed policy is %x, systemd-measure gives %s", signed.PCR11, out)
+	}
+	r, err := seal.ParseRelease(content[".pcrpkey"], content[".pcrsig"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newTPM(t)
+	boot := func() *seal.Sealer {
+		s.reboot(t)
+		for _, name := range pcr.Measured {
+			if data, ok := content[name]; ok {
+				s.extend(t, 11, name+"\x00")
+				s.extendWith(t, 11, sha256.Sum256(data))
+			}
+		}
+		s.extend(t, 11, pcr.EnterInitrd)
+		return open(t, s, r)
+	}
+	sealer := boot()
+	secret, token, err := sealer.Provision()
+	if err == nil {
+		err = sealer.Commit(secret, identity)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := boot().Unseal(token, identity); err != nil || got != secret {
+		t.Errorf("Unseal after the measurements of the UKI = %v", err)
 	}
 }

@@ -170,3 +170,15 @@ func (s *swtpm) tool(t *testing.T, args ...string) string {
 	}
 	return string(out)
 }
+
+// extendWith extends a PCR with a digest, as the firmware does for large data.
+func (s *swtpm) extendWith(t *testing.T, index int, digest [32]byte) {
+	t.Helper()
+	_, err := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(index), Auth: tpm2.PasswordAuth(nil)},
+		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: digest[:]}}},
+	}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
