@@ -14,7 +14,7 @@
 //
 // It needs cryptsetup and mke2fs, device-mapper with crypt and integrity, and
 // ext4. Source: cryptsetup(8), mke2fs(8), LUKS2 On-Disk Format Specification
-// 1.1.1; docs/decisions/0006-state-volume.md.
+// 1.1.1; docs/decisions/0007-state-volume.md.
 package state
 
 import (

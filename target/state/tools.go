@@ -94,7 +94,7 @@ func openVolume(device string, slot int, key []byte) error {
 // A block that was never written has no tag, and reading it fails. To write
 // them all takes hours on a large disk and protects nothing: so only the few
 // are written that mke2fs reads before it writes them in whole, and mke2fs then
-// leaves nothing that ext4 would read unwritten (decision 0006).
+// leaves nothing that ext4 would read unwritten (docs/decisions/0007-state-volume.md).
 func makeFileSystem(say func(string, ...any)) error {
 	f, err := os.OpenFile(node, os.O_RDWR, 0)
 	if err != nil {
