@@ -124,8 +124,8 @@ func (s *Sealer) PCR7() ([32]byte, error) { return s.pcr(7) }
 
 // Provisioned reports whether the TPM has a mark: it belongs to a volume.
 func (s *Sealer) Provisioned() (bool, error) {
-	mark, err := s.readMark()
-	return mark != nil, err
+	there, err := s.look(pcrsig.Mark())
+	return there == written, err
 }
 
 // Provision prepares the TPM and seals a new secret for the current PCR 7.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,8 +42,7 @@ func newTPM(t *testing.T) *swtpm {
 	}
 	s := &swtpm{tools: sdktest.Open(t), dir: dir}
 	t.Cleanup(func() {
-		s.stop()
-		if err := os.RemoveAll(dir); err != nil {
+		if err := errors.Join(s.kill(), s.conn.Close(), os.RemoveAll(dir)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -97,30 +97,39 @@ func (s *swtpm) connect(t *testing.T) {
 	}
 }
 
-func (s *swtpm) stop() {
+// kill ends it, and waits until it is gone: what is killed is the sandbox, and
+// the kernel ends swtpm a moment after it.
+func (s *swtpm) kill() error {
 	if s.cmd == nil {
-		return
+		return nil
 	}
-	_ = s.conn.Close()
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait() // killed: no other end is possible
 	s.cmd = nil
-	_ = os.Remove(s.socket()) // left behind by the kill
-	_ = os.Remove(s.socket() + ".ctrl")
+	// It holds a lock on its state for as long as it lives.
+	lock, err := os.OpenFile(filepath.Join(s.dir, ".lock"), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	err = syscall.FcntlFlock(lock.Fd(), syscall.F_SETLKW, &syscall.Flock_t{Type: syscall.F_WRLCK})
+	return errors.Join(err, lock.Close(), os.Remove(s.socket()), os.Remove(s.socket()+".ctrl"))
 }
 
 // reboot takes the power away and gives it back: PCRs start anew, NV stays.
 func (s *swtpm) reboot(t *testing.T) {
 	t.Helper()
-	s.stop()
+	if err := errors.Join(s.kill(), s.conn.Close()); err != nil {
+		t.Fatal(err)
+	}
 	s.start(t)
 }
 
 // Send is the transport, with a deadline as that of cloison/linux/tpm.
 func (s *swtpm) Send(command []byte) ([]byte, error) {
 	if s.dies != nil && s.dies(command) {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait() // killed: no other end is possible
+		if err := s.kill(); err != nil {
+			return nil, err
+		}
 	}
 	s.line.Write(command)
 	if err := s.conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
