@@ -72,7 +72,7 @@ var parts = []part{
 	{name: "libpopt0", kind: cdx.ComponentTypeLibrary, licence: "MIT", description: "library of cryptsetup or mke2fs in the initramfs"},
 	{name: "libudev1", kind: cdx.ComponentTypeLibrary, licence: "LGPL-2.1-or-later", description: "library of cryptsetup or mke2fs in the initramfs"},
 	{name: "libcap2", kind: cdx.ComponentTypeLibrary, licence: "BSD-3-Clause OR GPL-2.0-only", description: "library of cryptsetup or mke2fs in the initramfs"},
-	{name: "libselinux1", kind: cdx.ComponentTypeLibrary, licence: "LicenseRef-public-domain", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libselinux1", kind: cdx.ComponentTypeLibrary, licence: "libselinux-1.0", description: "library of cryptsetup or mke2fs in the initramfs"},
 	{name: "libpcre2-8-0", kind: cdx.ComponentTypeLibrary, licence: "BSD-3-Clause", description: "library of cryptsetup or mke2fs in the initramfs"},
 	{name: "libext2fs2t64", kind: cdx.ComponentTypeLibrary, licence: "LGPL-2.0-only", description: "library of cryptsetup or mke2fs in the initramfs"},
 	{name: "libcom-err2", kind: cdx.ComponentTypeLibrary, licence: "MIT", description: "library of cryptsetup or mke2fs in the initramfs"},
