@@ -149,7 +149,7 @@ func (v *verifier) tpmPolicy(start [32]byte, key, signature []byte) (pcrsig.Sign
 		return signed, err
 	}
 	if v.Policy == nil {
-		v.note("who signed the TPM policy is not compared: no certificate of the policy key")
+		v.note("who signed the TPM policy is not compared: that needs policy.pem")
 	} else if !public.Equal(v.Policy.PublicKey) {
 		return signed, errors.New("it is signed by another policy key")
 	}

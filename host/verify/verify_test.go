@@ -272,7 +272,7 @@ func TestTampering(t *testing.T) {
 		{"changed manifest", changes{after: func(dir string) {
 			path := filepath.Join(dir, build.ManifestName)
 			write(t, path, replace(read(t, path), `"security_version": 1`, `"security_version": 2`))
-		}}, []string{verify.ManifestSig, verify.UKI}},
+		}}, []string{verify.ManifestSig, verify.TPMPolicy, verify.UKI}},
 		{"manifest with an unknown field", changes{after: func(dir string) {
 			path := filepath.Join(dir, build.ManifestName)
 			write(t, path, replace(read(t, path), `"version"`, `"note": 1, "version"`))
@@ -321,7 +321,7 @@ func TestWrongKeys(t *testing.T) {
 	check(t, err)
 	r, err := verify.Run(t.Context(), options(t, strange, o.assemble(t, changes{})))
 	check(t, err)
-	if got, want := failed(r), []string{verify.Enrolment, verify.ManifestSig, verify.Signature}; !slices.Equal(got, want) {
+	if got, want := failed(r), []string{verify.Enrolment, verify.ManifestSig, verify.Signature, verify.TPMPolicy}; !slices.Equal(got, want) {
 		t.Errorf("failed checks = %q, want %q\n%s", got, want, r)
 	}
 }
@@ -332,11 +332,11 @@ func TestDiskAlone(t *testing.T) {
 	dir := o.assemble(t, changes{})
 	path := filepath.Join(dir, build.DiskName)
 	with := options(t, o.store, path)
-	with.Release, with.PK, with.KEK = nil, nil, nil
+	with.Release, with.PK, with.KEK, with.Policy = nil, nil, nil, nil
 	r, err := verify.Run(t.Context(), with)
 	check(t, err)
 	notes := strings.Join(r.Notes, "\n")
-	if !r.OK || !strings.Contains(notes, "only a disk") || !strings.Contains(notes, "needs PK.pem") || !strings.Contains(notes, "DEVELOPMENT BUILD") {
+	if !r.OK || !strings.Contains(notes, "only a disk") || !strings.Contains(notes, "needs PK.pem") || !strings.Contains(notes, "needs policy.pem") || !strings.Contains(notes, "DEVELOPMENT BUILD") {
 		t.Errorf("Run(disk) = %s", r)
 	}
 	check(t, os.Truncate(path, 20<<20))
