@@ -46,6 +46,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"flip-bit":     (*stage).flipBit,
 		"grow-disk":    (*stage).growDisk,
 		"state-get":    (*stage).stateGet,
+		"state-same":   (*stage).stateSame,
 		"state-put":    (*stage).statePut,
 		"state-wipe":   (*stage).stateWipe,
 		"state-tokens": (*stage).stateTokens,

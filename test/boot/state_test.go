@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ func (s *stage) putTPM(ts *testscript.TestScript, args []string) {
 func (s *stage) clearTPM(ts *testscript.TestScript, args []string) {
 	want(ts, args, "")
 	// The socket's path has 108 bytes at most: it is relative.
-	const script = `swtpm socket --tpm2 --tpmstate dir=. --server type=unixio,path=s --ctrl type=unixio,path=s.ctrl --flags startup-clear --daemon &&
+	const script = `swtpm socket --tpm2 --tpmstate dir=$PWD --server type=unixio,path=s --ctrl type=unixio,path=s.ctrl --flags startup-clear --daemon &&
 tpm2_clear -T swtpm:path=s -c platform && tpm2_shutdown -T swtpm:path=s --clear; e=$?; rm -f s s.ctrl; exit $e`
 	must(ts, s.sdk.Run(context.Background(), sdk.Step{
 		Args: []string{"sh", "-ec", script}, Dir: s.folder.TPM(), Writable: []string{s.folder.TPM()},
@@ -87,6 +88,23 @@ func (s *stage) stateGet(ts *testscript.TestScript, args []string) {
 	want(ts, args, "FILE")
 	p := s.partition(ts, "state")
 	must(ts, copyRange(path(ts, args[0]), s.folder.Disk(), 0, int64(p.Start), int64(p.Size)))
+}
+
+// state-same FILE FILE: two copies are equal.
+func (s *stage) stateSame(ts *testscript.TestScript, args []string) {
+	want(ts, args, "FILE FILE")
+	var sums [2][]byte
+	for i, name := range args {
+		f, err := os.Open(path(ts, name))
+		must(ts, err)
+		h := sha256.New()
+		_, err = file.Read(h, f)
+		must(ts, errors.Join(err, f.Close()))
+		sums[i] = h.Sum(nil)
+	}
+	if !bytes.Equal(sums[0], sums[1]) {
+		ts.Fatalf("%s and %s differ", args[0], args[1])
+	}
 }
 
 // state-put FILE: puts another state partition there.
