@@ -203,67 +203,6 @@ func clearTPM(t *testing.T, s *swtpm) {
 	}
 }
 
-// TestSealFloor: the floor goes up when the release says so, never down, and
-// keeps older releases out.
-func TestSealFloor(t *testing.T) {
-	key := policyKey(t)
-	s, one, two, three := newTPM(t), sealRelease(t, key, 1, 0), sealRelease(t, key, 2, 2), sealRelease(t, key, 3, 0)
-	secret, token := provision(t, s, one)
-	for _, step := range []struct {
-		release    seal.Release
-		unseal     error
-		floor      uint64
-		raised     bool
-		name       string
-		afterwards string
-	}{
-		{one, nil, 0, false, "release 1", ""},
-		{two, nil, 2, true, "release 2, which raises the floor", ""},
-		{one, seal.ErrFloor, 2, false, "release 1 after it", ""},
-		{two, nil, 2, false, "release 2 again", ""},
-		{three, nil, 2, false, "release 3, which leaves the floor", ""},
-	} {
-		sealer := open(t, s.boot(t), step.release)
-		got, err := sealer.Unseal(token, identity)
-		check(t, step.name, err, step.unseal)
-		if step.unseal == nil && got != secret {
-			t.Errorf("%s: another secret", step.name)
-		}
-		s.extend(t, 11, pcr.LeaveInitrd) // it is raised from the running system
-		if floor, raised, err := sealer.RaiseFloor(); err != nil || floor != step.floor || raised != step.raised {
-			t.Errorf("%s: RaiseFloor() = %d, %t, %v, want %d, %t", step.name, floor, raised, err, step.floor, step.raised)
-		}
-	}
-
-	// What a running system could try with the NV index itself.
-	p, err := pcrsig.For(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := p.Floor().Written().Name()
-	floor := tpm2.AuthHandle{Handle: pcrsig.FloorHandle, Name: tpm2.TPM2BName{Buffer: name[:]}, Auth: tpm2.PasswordAuth(nil)}
-	zero := tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, 8)}
-	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
-	for _, attempt := range []struct {
-		name string
-		err  error
-	}{
-		{"write by its own authorisation", second(tpm2.NVWrite{AuthHandle: floor, NVIndex: floor, Data: zero}.Execute(s))},
-		{"write as the owner", second(tpm2.NVWrite{AuthHandle: owner, NVIndex: floor, Data: zero}.Execute(s))},
-		{"undefine as the owner", second(tpm2.NVUndefineSpace{AuthHandle: owner, NVIndex: floor}.Execute(s))},
-		{"clear by the lockout authorisation", second(tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Auth: tpm2.PasswordAuth(nil)}}.Execute(s))},
-	} {
-		if attempt.err == nil {
-			t.Errorf("%s was possible", attempt.name)
-		}
-	}
-	if st, err := open(t, s, one).Status(); err != nil || st.Floor != 2 {
-		t.Errorf("Status() = %+v, %v, want floor 2", st, err)
-	}
-}
-
-func second[T any](_ T, err error) error { return err }
-
 // TestSealPower: power may fail after any command of the first boot: the next
 // one starts again, or the volume is committed and opens.
 func TestSealPower(t *testing.T) {
