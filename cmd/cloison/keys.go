@@ -28,10 +28,14 @@ func newKeysCommand() *cobra.Command {
 A folder of keys holds the Secure Boot keys PK, KEK and db, the key that signs
 releases and the one that signs TPM policies. Each has a private file NAME.key
 (mode 0600) and a certificate NAME.pem. Keep PK.key and KEK.key where only
-those who enrol and revoke can reach them.`,
+those who enrol and revoke can reach them.
+
+It also holds recovery.pub, to which machines encrypt the recovery passphrases
+of their volumes. Its private part recovery.key is not needed to build: keep it
+off line, and never lose it.`,
 		Args: cobra.NoArgs,
 	}
-	c.AddCommand(newKeysInitCommand(), newKeysShowCommand(), newKeysExportCommand(), newKeysRevokeCommand())
+	c.AddCommand(newKeysInitCommand(), newKeysShowCommand(), newKeysExportCommand(), newKeysRecoveryCommand(), newKeysRevokeCommand())
 	return c
 }
 
@@ -141,6 +145,19 @@ efi-updatevar take them too.`,
 	c.Flags().StringVar(&out, "out", ".", "existing folder for the files")
 	timestampFlag(c, &at)
 	return c
+}
+
+func newKeysRecoveryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "recovery DIR",
+		Short: "Add a recovery key to keys that have none",
+		Long: `Add a recovery key to keys that have none: recovery.pub goes into every image
+built with them, recovery.key opens what machines have encrypted to it (see
+cloison recover). New sets of keys have one from the start.`,
+		Example: `  cloison keys recovery ~/keys/fleet`,
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(_ *cobra.Command, args []string) error { return keys.AddRecovery(args[0]) },
+	}
 }
 
 func newKeysRevokeCommand() *cobra.Command {

@@ -50,6 +50,7 @@ runs it in a virtual machine with Secure Boot and a TPM, and verifies it.`,
 		newBuildCommand(),
 		newKeysCommand(),
 		newManCommand(),
+		newRecoverCommand(),
 		newRunCommand(),
 		newVerifyCommand(),
 	)

@@ -24,12 +24,12 @@ func newVerifyCommand() *cobra.Command {
 		Use:   "verify DIR|disk.img",
 		Short: "Check a finished build from the outside",
 		Long: `Check a finished build, a folder or a disk alone, from the outside: signatures,
-digests, partition table, EFI system partition, command line, PCR 11, verity
-tree and parity, and every file of the core: no setuid, no shell or interpreter,
+digests, partition table, EFI system partition, command line, PCR 11 and what is signed for
+the TPM, verity tree and parity, and every file of the core: no setuid, no shell or interpreter,
 nothing writable by others, every program hardened.
 
-Nothing is trusted but certificates: db.pem and release.pem (and PK.pem and
-KEK.pem where they are) of the folder --keys, which needs no private key, or
+Nothing is trusted but certificates: db.pem and release.pem (and PK.pem,
+KEK.pem and policy.pem where they are) of the folder --keys, which needs no private key, or
 those named with --certificate and --release-key. Without either, the
 development keys are meant. The exit code is 1 when anything fails.`,
 		Example: `  cloison verify out/gateway-qemu
@@ -89,7 +89,7 @@ func trusted(folder, db, releaseKey string) (o verify.Options, err error) {
 		role     keys.Role
 		to       **x509.Certificate
 		optional bool
-	}{{keys.DB, &o.DB, false}, {keys.Release, &o.Release, false}, {keys.PK, &o.PK, true}, {keys.KEK, &o.KEK, true}} {
+	}{{keys.DB, &o.DB, false}, {keys.Release, &o.Release, false}, {keys.PK, &o.PK, true}, {keys.KEK, &o.KEK, true}, {keys.Policy, &o.Policy, true}} {
 		cert, err := certificate(filepath.Join(folder, string(one.role)+".pem"))
 		if one.optional && errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -16,6 +16,14 @@ import (
 	"cloison/format/cmdline"
 )
 
+// The files that the initramfs leaves for PID 1: the note, and the UKI's
+// .pcrpkey and .pcrsig.
+const (
+	Note            = "/run/cloison/boot"
+	PolicyKey       = "/run/cloison/tpm2-pcr-public-key.pem"
+	PolicySignature = "/run/cloison/tpm2-pcr-signature.json"
+)
+
 // Facts is what the initramfs knows and PID 1 cannot find out again.
 type Facts struct {
 	Command   string // the signed command line, as cmdline.Parse takes it
@@ -25,9 +33,16 @@ type Facts struct {
 	Verity    string // node of the verity device, e.g. /dev/dm-0
 	Mapping   string // its name for device-mapper ioctls
 	GPTBackup bool   // the primary partition table was damaged
+	// The state volume, open and mounted.
+	State         string // node of its partition, e.g. /dev/vda4
+	StateUUID     string // of its header
+	StateMade     bool   // it was made by this boot
+	StateToken    string // number of the token that opened it, and how many there are: "0 of 1"
+	StateRecovery bool   // the recovery passphrase opens it, too
 	// Times since the kernel started (CLOCK_BOOTTIME), to the microsecond.
 	Initramfs time.Duration // /init began
 	Opened    time.Duration // the core's file system was mounted
+	Unsealed  time.Duration // the state volume was mounted
 	// Core is parsed from Command by Parse; String ignores it.
 	Core cmdline.Core
 }
@@ -47,8 +62,14 @@ func (f *Facts) rows() []struct {
 		{"verity", &f.Verity},
 		{"mapping", &f.Mapping},
 		{"gpt_backup", &f.GPTBackup},
+		{"state", &f.State},
+		{"state_uuid", &f.StateUUID},
+		{"state_made", &f.StateMade},
+		{"state_token", &f.StateToken},
+		{"state_recovery", &f.StateRecovery},
 		{"initramfs_usec", &f.Initramfs},
 		{"opened_usec", &f.Opened},
+		{"unsealed_usec", &f.Unsealed},
 	}
 }
 

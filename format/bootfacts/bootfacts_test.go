@@ -13,8 +13,14 @@ esp=/dev/vda1
 verity=/dev/dm-0
 mapping=core
 gpt_backup=false
+state=/dev/vda4
+state_uuid=ace2b901-fb15-4954-891c-b292f6d07a49
+state_made=true
+state_token=0 of 1
+state_recovery=true
 initramfs_usec=500000
 opened_usec=700123
+unsealed_usec=900456
 `
 
 func TestParse(t *testing.T) {
@@ -29,8 +35,8 @@ func TestParse(t *testing.T) {
 		{"usec=500000", "usec=0500000", "not a number"},
 		{"usec=500000", "usec=-5", "not a number"},
 		{"roots=2", "roots=3 x=y", "unexpected word"},
-		{"usec=700123\n", "usec=700123", "must stand"},
-		{"usec=700123\n", "usec=700123\nmore=1\n", "more lines"},
+		{"usec=900456\n", "usec=900456", "must stand"},
+		{"usec=900456\n", "usec=900456\nmore=1\n", "more lines"},
 	} {
 		_, err := Parse(strings.Replace(note, test.old, test.new, 1))
 		if err == nil || !strings.Contains(err.Error(), test.want) {

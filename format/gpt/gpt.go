@@ -27,6 +27,9 @@ type GUID [16]byte
 var (
 	Core = MustGUID("8d7b9a1e-5c0f-4e2b-9d58-c1015011c0de") // a slot: Cloison's own type
 	ESP  = MustGUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b") // EFI system partition, UEFI 2.10 table 5.8
+	// State is the state volume: a LUKS partition as every tool knows it (UAPI
+	// group, Discoverable Partitions Specification).
+	State = MustGUID("ca7d7ccb-63ed-4c53-861c-1742536059cc")
 )
 
 // MustGUID parses the canonical text of a GUID and panics on anything else. It

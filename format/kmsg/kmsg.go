@@ -1,8 +1,9 @@
 // Package kmsg reads the records of the kernel's log and knows the ones that
-// tell of repaired blocks.
+// tell of repaired and of forged blocks.
 //
 // Source: Linux, Documentation/ABI/testing/dev-kmsg, and the messages of
-// drivers/md/dm-verity-fec.c. It needs nothing but the standard library.
+// drivers/md/dm-verity-fec.c
+// and drivers/md/dm-crypt.c. It needs nothing but the standard library.
 package kmsg
 
 import (
@@ -43,4 +44,20 @@ func Parse(record string) (Record, error) {
 // count the blocks with the device's status instead.
 func (r Record) Corrected() bool {
 	return strings.HasPrefix(r.Text, "device-mapper: verity-fec: ") && strings.Contains(r.Text, ": corrected ")
+}
+
+// Forged reports whether the record says that a sector of an encrypted device
+// failed its authentication, and of which (dm-2). The kernel limits how many of
+// these it prints.
+func (r Record) Forged() (device string, sector uint64, ok bool) {
+	// The header of the trusted keys, which dm-crypt includes, adds its name
+	// (Linux 7.3).
+	text := strings.TrimPrefix(r.Text, "trusted_key: ")
+	text, ok1 := strings.CutPrefix(text, "device-mapper: crypt: ")
+	device, number, ok2 := strings.Cut(text, ": INTEGRITY AEAD ERROR, sector ")
+	sector, err := strconv.ParseUint(number, 10, 64)
+	if !ok1 || !ok2 || err != nil || strings.ContainsAny(device, ": /") {
+		return "", 0, false
+	}
+	return device, sector, true
 }

@@ -30,6 +30,27 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestForged(t *testing.T) {
+	for _, test := range []struct {
+		text   string
+		device string
+		sector uint64
+		ok     bool
+	}{
+		{"device-mapper: crypt: dm-2: INTEGRITY AEAD ERROR, sector 262144", "dm-2", 262144, true},
+		{"trusted_key: device-mapper: crypt: dm-2: INTEGRITY AEAD ERROR, sector 0", "dm-2", 0, true},
+		{"user: device-mapper: crypt: dm-2: INTEGRITY AEAD ERROR, sector 0", "", 0, false},
+		{"device-mapper: crypt: dm-2: INTEGRITY AEAD ERROR, sector x", "", 0, false},
+		{"device-mapper: crypt: ../x: INTEGRITY AEAD ERROR, sector 1", "", 0, false},
+		{"device-mapper: verity: dm-2: corrupted", "", 0, false},
+	} {
+		device, sector, ok := Record{Text: test.text}.Forged()
+		if device != test.device || sector != test.sector || ok != test.ok {
+			t.Errorf("Forged(%q) = %q, %d, %t, want %q, %d, %t", test.text, device, sector, ok, test.device, test.sector, test.ok)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("4,401,1234567,-;device-mapper: verity-fec: 254:2: FEC 20480: corrected 4096 errors\n")
 	f.Fuzz(func(t *testing.T, s string) {

@@ -25,15 +25,19 @@ type Product struct {
 
 // Release is what tells one build that is published from another.
 type Release struct {
-	Version         string         `toml:"version"` // X.Y.Z
-	SecurityVersion uint64         `toml:"security_version"`
-	Date            toml.LocalDate `toml:"date"` // of every file in the image
+	Version         string `toml:"version"` // X.Y.Z
+	SecurityVersion uint64 `toml:"security_version"`
+	// Floor is the least security version that a machine's TPM accepts once it
+	// has started this release well. 0 leaves it as it is.
+	Floor uint64         `toml:"floor"`
+	Date  toml.LocalDate `toml:"date"` // of every file in the image
 }
 
 // Disk has the sizes of the partitions, in MiB.
 type Disk struct {
-	ESP  uint64 `toml:"esp"`
-	Slot uint64 `toml:"slot"`
+	ESP   uint64 `toml:"esp"`
+	Slot  uint64 `toml:"slot"`
+	State uint64 `toml:"state"` // in the image; the machine's first boot grows it to the end of its disk
 }
 
 // Limits of the sizes, in MiB: FAT32 needs 33 at least, and nobody wants a
@@ -41,6 +45,9 @@ type Disk struct {
 const (
 	minESP, maxESP   = 64, 4096
 	minSlot, maxSlot = 16, 65536
+	// The header of LUKS takes 16 MiB, the journals of dm-integrity and ext4
+	// about 20.
+	minState, maxState = 64, 1 << 24
 )
 
 var (
@@ -78,12 +85,16 @@ func (p Product) check() error {
 		return fmt.Errorf("release.version = %q is not X.Y.Z", p.Release.Version)
 	case p.Release.SecurityVersion == 0:
 		return errors.New("release.security_version is missing: it counts from 1")
+	case p.Release.Floor > p.Release.SecurityVersion:
+		return fmt.Errorf("release.floor = %d is above release.security_version = %d: the release would lock itself out", p.Release.Floor, p.Release.SecurityVersion)
 	case p.Release.Epoch() <= 0:
 		return errors.New("release.date is missing")
 	case p.Disk.ESP < minESP || p.Disk.ESP > maxESP:
 		return fmt.Errorf("disk.esp = %d is not between %d and %d MiB", p.Disk.ESP, minESP, maxESP)
 	case p.Disk.Slot < minSlot || p.Disk.Slot > maxSlot:
 		return fmt.Errorf("disk.slot = %d is not between %d and %d MiB", p.Disk.Slot, minSlot, maxSlot)
+	case p.Disk.State < minState || p.Disk.State > maxState:
+		return fmt.Errorf("disk.state = %d is not between %d and %d MiB", p.Disk.State, minState, maxState)
 	}
 	for _, program := range p.Programs {
 		if !nameForm.MatchString(program) {

@@ -14,10 +14,12 @@ programs = ["console"]
 [release]
 version = "1.20.3"
 security_version = 7
+floor = 5
 date = 2026-11-23
 [disk]
 esp = 1024
 slot = 256
+state = 512
 `
 
 func TestParse(t *testing.T) {
@@ -25,7 +27,7 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Product{"gateway", "Gateway", []string{"console"}, Release{"1.20.3", 7, toml.LocalDate{Year: 2026, Month: 11, Day: 23}}, Disk{1024, 256}}
+	want := Product{"gateway", "Gateway", []string{"console"}, Release{"1.20.3", 7, 5, toml.LocalDate{Year: 2026, Month: 11, Day: 23}}, Disk{1024, 256, 512}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Parse, -want +got:\n%s", diff)
 	}
@@ -36,6 +38,7 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, test := range []struct{ old, new, want string }{
+		{"floor = 5", "floor = 8", "release.floor = 8 is above release.security_version = 7: the release would lock itself out"},
 		{`title = "Gateway"`, `titel = "Gateway"`, "line 2: unknown key [titel]"},
 		{`title = "Gateway"`, ``, "title is missing"},
 		{`"gateway"`, `"../gateway"`, `name = "../gateway" is not lower-case letters, digits and hyphens`},
@@ -45,6 +48,7 @@ func TestParseRefuses(t *testing.T) {
 		{`date = 2026-11-23`, ``, "release.date is missing"},
 		{`esp = 1024`, `esp = 1`, "disk.esp = 1 is not between 64 and 4096 MiB"},
 		{`slot = 256`, ``, "disk.slot = 0 is not between 16 and 65536 MiB"},
+		{`state = 512`, `state = 1`, "disk.state = 1 is not between 64 and 16777216 MiB"},
 		{`["console"]`, `["../sh"]`, `programs has "../sh", which is not a folder of cmd/`},
 	} {
 		_, err := Parse([]byte(strings.Replace(whole, test.old, test.new, 1)))

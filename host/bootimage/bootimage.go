@@ -6,14 +6,12 @@
 package bootimage
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"os"
 
-	"github.com/klauspost/compress/zstd"
-
-	"cloison/format/cpio"
 	"cloison/format/pcr"
+	"cloison/format/pcrsig"
 	"cloison/format/uki"
 	"cloison/host/keys"
 	"cloison/host/sdk"
@@ -42,41 +40,8 @@ type Parts struct {
 	Initramfs []byte
 	Cmdline   string
 	OSRelease string
-}
 
-// Initramfs returns the compressed archive: init is the program, the others
-// are files at the root.
-func Initramfs(init string, files map[string][]byte, epoch int64) ([]byte, error) {
-	program, err := os.ReadFile(init)
-	if err != nil {
-		return nil, err
-	}
-	entries := []cpio.File{{Name: "init", Mode: cpio.Regular | 0o555, Data: program}}
-	for name, data := range files {
-		entries = append(entries, cpio.File{Name: name, Mode: cpio.Regular | 0o444, Data: data})
-	}
-	// What /init mounts on; the kernel unpacks as root, so nothing else is made.
-	for _, dir := range []string{"dev", "proc", "run", "sys", "sysroot"} {
-		entries = append(entries, cpio.File{Name: dir, Mode: cpio.Directory | 0o555})
-	}
-	archive, err := cpio.Archive(entries, epoch)
-	if err != nil {
-		return nil, err
-	}
-	var compressed bytes.Buffer
-	// The kernel's decompressor takes windows of 8 MiB at most. One thread:
-	// the result must not depend on the number of cores.
-	w, err := zstd.NewWriter(&compressed, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(8<<20), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(archive); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return compressed.Bytes(), nil
+	SecurityVersion, Floor uint64 // for the TPM: format/pcrsig
 }
 
 // Make assembles and signs a UKI, and predicts what it does to PCR 11.
@@ -89,23 +54,25 @@ func Make(s *sdk.SDK, store keys.Store, parts Parts) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	policyKey, err := keys.PublicKeyPEM(store, keys.Policy)
+	if err != nil {
+		return nil, err
+	}
 	sections := []uki.Section{
 		{Name: ".osrel", Data: []byte(parts.OSRelease)},
 		{Name: ".cmdline", Data: []byte(parts.Cmdline)},
 		{Name: ".uname", Data: []byte(parts.Release)},
+		{Name: ".pcrpkey", Data: policyKey},
 		{Name: ".initrd", Data: parts.Initramfs},
 		{Name: ".linux", Data: kernel},
 	}
-	unsigned, err := uki.Build(stub, sections)
+	// Built twice: what is signed for the TPM says what the stub will measure of
+	// the finished image, its own sections too, and is itself not measured.
+	measured, err := build(stub, sections)
 	if err != nil {
-		return nil, fmt.Errorf("cannot assemble the UKI: %w", err)
+		return nil, err
 	}
-	// The stub measures its own sections too: predict from the whole image.
-	all, err := uki.Parse(unsigned)
-	if err != nil {
-		return nil, fmt.Errorf("internal error: cannot read back the UKI: %w", err)
-	}
-	image := &Image{PCR11: pcr.UKI(all)}
+	image := &Image{PCR11: pcr.UKI(measured.sections)}
 	path := ""
 	for _, phase := range phases {
 		image.PCR11 = pcr.Phases(image.PCR11, phase)
@@ -115,10 +82,43 @@ func Make(s *sdk.SDK, store keys.Store, parts Parts) (*Image, error) {
 		path += phase
 		image.Phases = append(image.Phases, Phase{path, image.PCR11})
 	}
-	if image.Data, err = keys.SignPE(store, unsigned); err != nil {
+	signer, err := store.Signer(keys.Policy)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := pcrsig.Sign(signer, image.Phases[0].PCR11, parts.SecurityVersion, parts.Floor)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := build(stub, append(sections, uki.Section{Name: ".pcrsig", Data: signed.Print()}))
+	if err != nil {
+		return nil, err
+	}
+	if pcr.UKI(whole.sections) != pcr.UKI(measured.sections) {
+		return nil, errors.New("internal error: the signature for the TPM changes what is signed")
+	}
+	if image.Data, err = keys.SignPE(store, whole.pe); err != nil {
 		return nil, fmt.Errorf("cannot sign the UKI: %w", err)
 	}
 	return image, nil
+}
+
+// assembled is an unsigned UKI and what is in it.
+type assembled struct {
+	pe       []byte
+	sections []uki.Section
+}
+
+func build(stub []byte, sections []uki.Section) (assembled, error) {
+	pe, err := uki.Build(stub, sections)
+	if err != nil {
+		return assembled{}, fmt.Errorf("cannot assemble the UKI: %w", err)
+	}
+	all, err := uki.Parse(pe)
+	if err != nil {
+		return assembled{}, fmt.Errorf("internal error: cannot read back the UKI: %w", err)
+	}
+	return assembled{pe, all}, nil
 }
 
 // Loader returns systemd-boot, signed.

@@ -185,6 +185,17 @@ func openKeys(o *Options) (keys.Store, error) {
 		}
 		stage.Done("")
 	}
+	store, err := keys.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := store.Recovery(); err == nil {
+		return store, nil
+	}
+	// Development keys of before there were volumes.
+	if err := keys.AddRecovery(dir); err != nil {
+		return nil, err
+	}
 	return keys.OpenDir(dir)
 }
 

@@ -86,12 +86,22 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 		Version: id.Version, RootHash: image.Tree.Root, Salt: image.Tree.Salt, DataBlocks: image.Tree.DataBlocks,
 		HashOffset: image.HashOffset, FECOffset: image.FECOffset, FECRoots: core.Roots, Development: b.store.Development(),
 	}.String()
-	initramfs, err := bootimage.Initramfs(programs["initramfs"].Path, map[string][]byte{"cmdline": []byte(signed)}, id.Epoch)
+	tools, err := bootimage.Tools(b.sdk)
+	if err != nil {
+		return fmt.Errorf("cannot make the initramfs: %w", err)
+	}
+	recovery, err := b.store.Recovery()
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{"cmdline": []byte(signed), "recovery.pub": recovery, "os-release": []byte(b.osRelease())}
+	initramfs, err := bootimage.Initramfs(programs["initramfs"].Path, files, tools, id.Epoch)
 	if err != nil {
 		return fmt.Errorf("cannot make the initramfs: %w", err)
 	}
 	boot, err := bootimage.Make(b.sdk, b.store, bootimage.Parts{
 		Kernel: b.kernel.Image, Release: b.kernel.Release, Initramfs: initramfs, Cmdline: signed, OSRelease: b.osRelease(),
+		SecurityVersion: b.product.Release.SecurityVersion, Floor: b.product.Release.Floor,
 	})
 	if err != nil {
 		return err

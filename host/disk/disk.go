@@ -1,5 +1,6 @@
 // Package disk makes disk.img: a GUID partition table, an EFI system
-// partition, and two slots, the first of which holds the core. It needs no
+// partition, two slots, the first of which holds the core, and an empty
+// partition for the state volume. It needs no
 // privilege: nothing is mounted.
 //
 // Source: UEFI specification 2.10, section 5.3; package fat.
@@ -31,8 +32,8 @@ const (
 
 // Layout is where the partitions are.
 type Layout struct {
-	ESP, CoreA, CoreB Extent
-	Size              int64 // of the whole disk, bytes
+	ESP, CoreA, CoreB, State Extent
+	Size                     int64 // of the whole disk, bytes
 }
 
 // Extent is a range of bytes.
@@ -45,7 +46,7 @@ func Plan(d product.Disk) Layout {
 	for _, part := range []struct {
 		extent *Extent
 		size   int64
-	}{{&l.ESP, int64(d.ESP) * mebi}, {&l.CoreA, int64(d.Slot) * mebi}, {&l.CoreB, int64(d.Slot) * mebi}} {
+	}{{&l.ESP, int64(d.ESP) * mebi}, {&l.CoreA, int64(d.Slot) * mebi}, {&l.CoreB, int64(d.Slot) * mebi}, {&l.State, int64(d.State) * mebi}} {
 		*part.extent = Extent{at, part.size}
 		at += part.size
 	}
@@ -96,6 +97,7 @@ func writeTable(f *os.File, l Layout, guid GUID) error {
 			partition(1, own.ESP, "esp", l.ESP),
 			partition(2, own.Core, "core-a", l.CoreA),
 			partition(3, own.Core, "core-b", l.CoreB),
+			partition(4, own.State, "state", l.State), // last: it grows
 		},
 	}
 	return table.Write(f, l.Size)

@@ -36,6 +36,8 @@ type folder struct {
 	certificates map[Role]*x509.Certificate
 	owner        efisig.GUID
 	development  bool
+	recovery     []byte // nil: there is none
+	dir          string
 }
 
 // OpenDir opens the keys that Init wrote to dir. It refuses a set that is
@@ -65,7 +67,7 @@ func readFolder(dir string, now time.Time) (*folder, error) {
 	case info.Mode().Perm()&0o077 != 0:
 		return nil, hint.Wrap(fmt.Errorf("others may enter the folder: its mode is %04o, want 0700", info.Mode().Perm()), "chmod 0700 %s", dir)
 	}
-	st := &folder{signers: map[Role]crypto.Signer{}, certificates: map[Role]*x509.Certificate{}}
+	st := &folder{signers: map[Role]crypto.Signer{}, certificates: map[Role]*x509.Certificate{}, dir: dir}
 	for _, r := range Roles {
 		if st.certificates[r], err = readCertificate(dir, r, now); err != nil {
 			return nil, err
@@ -75,6 +77,9 @@ func readFolder(dir string, now time.Time) (*folder, error) {
 		}
 	}
 	if st.owner, err = readOwner(dir); err != nil {
+		return nil, err
+	}
+	if st.recovery, err = readRecovery(dir); err != nil {
 		return nil, err
 	}
 	if st.development, err = readDevelopment(dir, st.certificates); err != nil {

@@ -94,6 +94,11 @@ func generate(development bool, now time.Time) ([]file, error) {
 			file{certificateFile(r), 0o644, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})},
 		)
 	}
+	recovery, err := generateRecovery()
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, recovery...)
 	owner, err := newGUID()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 // Package keys makes, checks and uses the keys of a Cloison installation:
-// the Secure Boot keys PK, KEK and db, the key that signs releases and the
-// one that signs TPM policies. It needs a folder of key files; a hardware
+// the Secure Boot keys PK, KEK and db, the key that signs releases, the one that
+// signs TPM policies, and the one that recovery passphrases are encrypted to.
+// It needs a folder of key files; a hardware
 // token can take its place behind the interface Store.
 //
 // Source: UEFI 2.10, chapter 32 (Secure Boot); RFC 5208 (PKCS#8), RFC 5280
@@ -57,6 +58,10 @@ type Store interface {
 	Signer(Role) (crypto.Signer, error)
 	// Certificate returns its certificate, with the same public key.
 	Certificate(Role) (*x509.Certificate, error)
+	// Recovery returns the public part of the recovery key, in PEM: what
+	// machines encrypt their recovery passphrases to. Its private part is not
+	// needed to build, and best kept elsewhere.
+	Recovery() ([]byte, error)
 	// Owner is the SignatureOwner of what this installation enrols.
 	Owner() efisig.GUID
 	// Development says that the keys are for development only: whatever they

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/x509"
@@ -61,7 +62,7 @@ func copyKeys(t *testing.T) string {
 }
 
 func keyPaths(dir string) []string {
-	var out []string
+	out := []string{filepath.Join(dir, recoveryKeyFile)}
 	for _, r := range Roles {
 		out = append(out, filepath.Join(dir, keyFile(r)))
 	}
@@ -246,6 +247,10 @@ func TestOpenDirRefuses(t *testing.T) {
 			}
 		}, "db.key is not a regular file", false},
 		{"owner is no GUID", write("owner.guid", []byte("me\n")), "owner.guid: cannot parse GUID", false},
+		{"recovery key others may read", chmod("recovery.key", 0o640), "others may read recovery.key: its mode is 0640", true},
+		{"recovery key of another set", write("recovery.key", readMade(true, "recovery.key")), "recovery.key is not the key of recovery.pub", true},
+		{"recovery public key is garbage", write("recovery.pub", []byte("x")), "recovery.pub: cannot read the recovery public key", false},
+		{"recovery key is its public part", write("recovery.key", readMade(false, "recovery.pub")), "recovery.key: cannot read the recovery key", false},
 		{"marked as development", write("DEVELOPMENT", nil), "is not a development certificate", false},
 	}
 	for _, test := range tests {
@@ -267,6 +272,52 @@ func TestOpenDirRefuses(t *testing.T) {
 	if _, err := openDir(filepath.Join(made[false], "db.key"), now); err == nil || !strings.Contains(err.Error(), "not a folder") {
 		t.Errorf("openDir(file) = %v", err)
 	}
+}
+
+// TestRecovery: the public part is enough, and a set without any can be given
+// one, once.
+func TestRecovery(t *testing.T) {
+	dir := copyKeys(t)
+	if err := os.Remove(filepath.Join(dir, "recovery.key")); err != nil {
+		t.Fatal(err)
+	}
+	st, err := openDir(dir, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := st.Recovery(); err != nil || !bytes.Equal(got, readFile(t, filepath.Join(dir, "recovery.pub"))) {
+		t.Errorf("Recovery() = %q, %v", got, err)
+	}
+	if err := AddRecovery(dir); err == nil || hint.Of(err) == "" {
+		t.Errorf("AddRecovery(dir with a public part) = %v, want an error with a hint", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "recovery.pub")); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = openDir(dir, now); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := st.Recovery(); err == nil || hint.Of(err) == "" {
+		t.Errorf("Recovery() without a key = %q, %v, want an error with a hint", got, err)
+	}
+	if err := AddRecovery(dir); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = openDir(dir, now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Recovery(); err != nil {
+		t.Error(err)
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // TestDevelopmentCannotBeHidden: without their marker, development keys do

@@ -59,6 +59,26 @@ var parts = []part{
 	{name: "systemd-boot-efi", kind: cdx.ComponentTypeFirmware, licence: "LGPL-2.1-or-later", description: "boot loader, and the stub of the unified kernel image"},
 	{name: "libc6-dev", kind: cdx.ComponentTypeLibrary, licence: "LGPL-2.1-or-later", description: "start-up code and static libc of the programs", linked: true},
 	{name: "libgcc-", suffix: "-dev", kind: cdx.ComponentTypeLibrary, licence: "GPL-3.0-or-later WITH GCC-exception-3.1", description: "start-up code and libgcc of the programs", linked: true},
+	// The state volume's programs, and what they are linked with (package
+	// bootimage, Tools).
+	{name: "cryptsetup-bin", kind: cdx.ComponentTypeApplication, licence: "GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception", description: "cryptsetup in the initramfs"},
+	{name: "e2fsprogs", kind: cdx.ComponentTypeApplication, licence: "GPL-2.0-only", description: "mke2fs in the initramfs"},
+	{name: "libcryptsetup12", kind: cdx.ComponentTypeLibrary, licence: "GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libssl3t64", kind: cdx.ComponentTypeLibrary, licence: "Apache-2.0", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libdevmapper1.02.1", kind: cdx.ComponentTypeLibrary, licence: "LGPL-2.1-only", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libjson-c5", kind: cdx.ComponentTypeLibrary, licence: "MIT", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libblkid1", kind: cdx.ComponentTypeLibrary, licence: "LGPL-2.1-or-later", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libuuid1", kind: cdx.ComponentTypeLibrary, licence: "BSD-3-Clause", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libpopt0", kind: cdx.ComponentTypeLibrary, licence: "MIT", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libudev1", kind: cdx.ComponentTypeLibrary, licence: "LGPL-2.1-or-later", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libcap2", kind: cdx.ComponentTypeLibrary, licence: "BSD-3-Clause OR GPL-2.0-only", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libselinux1", kind: cdx.ComponentTypeLibrary, licence: "libselinux-1.0", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libpcre2-8-0", kind: cdx.ComponentTypeLibrary, licence: "BSD-3-Clause", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libext2fs2t64", kind: cdx.ComponentTypeLibrary, licence: "LGPL-2.0-only", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libcom-err2", kind: cdx.ComponentTypeLibrary, licence: "MIT", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "zlib1g", kind: cdx.ComponentTypeLibrary, licence: "Zlib", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libzstd1", kind: cdx.ComponentTypeLibrary, licence: "BSD-3-Clause OR GPL-2.0-only", description: "library of cryptsetup or mke2fs in the initramfs"},
+	{name: "libc6", kind: cdx.ComponentTypeLibrary, licence: "LGPL-2.1-or-later", description: "library of cryptsetup or mke2fs in the initramfs"},
 }
 
 // Make returns the document. The same input gives the same bytes.

@@ -26,8 +26,18 @@ var packages = []packagelist.Package{
 	{Name: "systemd-boot-efi", Version: "257.9-1", Architecture: "amd64", SHA256: strings.Repeat("6", 64)},
 }
 
+// inInitramfs are the packages of cryptsetup and mke2fs, and of their libraries.
+var inInitramfs = []string{
+	"cryptsetup-bin", "e2fsprogs", "libblkid1", "libc6", "libcap2", "libcom-err2", "libcryptsetup12", "libdevmapper1.02.1", "libext2fs2t64",
+	"libjson-c5", "libpcre2-8-0", "libpopt0", "libselinux1", "libssl3t64", "libudev1", "libuuid1", "libzstd1", "zlib1g",
+}
+
 func input(t *testing.T) Input {
 	t.Helper()
+	packages := slices.Clone(packages)
+	for _, name := range inInitramfs {
+		packages = append(packages, packagelist.Package{Name: name, Version: "1", Architecture: "amd64", SHA256: strings.Repeat("7", 64)})
+	}
 	path := filepath.Join(t.TempDir(), "init")
 	if err := os.WriteFile(path, []byte("a program"), 0o755); err != nil {
 		t.Fatal(err)
@@ -102,6 +112,11 @@ func TestMake(t *testing.T) {
 		"pkg:golang/golang.org/x/sys@v0.49.0",
 		"pkg:golang/std@1.26.8",
 	}
+	needed := []string{want[2], want[3], want[6], want[7]}
+	for _, name := range inInitramfs {
+		want = append(want, "pkg:deb/debian/"+name+"@1?arch=amd64")
+	}
+	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("components = %q, want %q", got, want)
 	}
@@ -109,7 +124,7 @@ func TestMake(t *testing.T) {
 		t.Errorf("timestamp = %s, want %s", got, want)
 	}
 	for _, d := range *bom.Dependencies {
-		if d.Ref == "cloison:cmd/init@0.1.0" && !slices.Equal(*d.Dependencies, []string{want[2], want[3], want[6], want[7]}) {
+		if d.Ref == "cloison:cmd/init@0.1.0" && !slices.Equal(*d.Dependencies, needed) {
 			t.Errorf("init depends on %q", *d.Dependencies)
 		}
 	}
@@ -131,10 +146,10 @@ func TestMakeRefuses(t *testing.T) {
 		want   string
 	}{
 		{"no kernel", func(in *Input) {
-			in.Packages = slices.DeleteFunc(slices.Clone(packages), func(p packagelist.Package) bool { return strings.HasPrefix(p.Name, "linux") })
+			in.Packages = slices.DeleteFunc(in.Packages, func(p packagelist.Package) bool { return strings.HasPrefix(p.Name, "linux") })
 		}, "cannot list the components of gateway: the SDK has 0 packages linux-source-…, want 1"},
 		{"two kernels", func(in *Input) {
-			in.Packages = append(slices.Clone(packages), packagelist.Package{Name: "linux-source-7.4"})
+			in.Packages = append(in.Packages, packagelist.Package{Name: "linux-source-7.4"})
 		}, "cannot list the components of gateway: the SDK has 2 packages linux-source-…, want 1"},
 		{"module without a sum", func(in *Input) {
 			in.Programs["init"].Info.Deps[0].Sum = ""

@@ -22,6 +22,7 @@ import (
 	"cloison/format/cpio"
 	"cloison/format/fec"
 	"cloison/format/pcr"
+	"cloison/format/pcrsig"
 	"cloison/format/product"
 	"cloison/format/release"
 	"cloison/format/uki"
@@ -69,11 +70,13 @@ type changes struct {
 	initrd   func([]byte) []byte
 	line     func(string) string
 	sections func(*[]uki.Section)
-	signed   func([]byte) []byte // the signed UKI
-	esp      func(map[string][]byte)
-	disk     func([]byte, disk.Layout) // the finished disk
-	manifest func(*release.Manifest)
-	after    func(dir string) // what an outsider changes
+	// keepPolicy leaves what was signed for the TPM of the image before.
+	keepPolicy bool
+	signed     func([]byte) []byte // the signed UKI
+	esp        func(map[string][]byte)
+	disk       func([]byte, disk.Layout) // the finished disk
+	manifest   func(*release.Manifest)
+	after      func(dir string) // what an outsider changes
 }
 
 func check(t testing.TB, err error) {
@@ -238,7 +241,7 @@ func (o *original) assemble(t testing.TB, c changes) string {
 		esp["loader/keys/auto/"+name] = data
 	}
 	call(c.esp, esp)
-	layout := disk.Plan(product.Disk{ESP: 64, Slot: 16})
+	layout := disk.Plan(product.Disk{ESP: 64, Slot: 16, State: 64})
 	guid := func(what string) [16]byte { return [16]byte(hashOf(what)) }
 	diskPath := filepath.Join(dir, build.DiskName)
 	check(t, disk.Make(layout, guid, epoch, esp, filepath.Join(work, "core"), diskPath))
@@ -280,6 +283,33 @@ func (o *original) assemble(t testing.TB, c changes) string {
 	return dir
 }
 
+// signFor signs for the TPM what has become of the sections, with the policy
+// key of the store.
+func signFor(t testing.TB, st keys.Store, sections []uki.Section) {
+	t.Helper()
+	public, err := keys.PublicKeyPEM(st, keys.Policy)
+	check(t, err)
+	set(sections, ".pcrpkey", public)
+	tools := sdktest.Open(t)
+	unsigned, err := uki.Build(read(t, tools.Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")), sections)
+	check(t, err)
+	all, err := uki.Parse(unsigned)
+	check(t, err)
+	signer, err := st.Signer(keys.Policy)
+	check(t, err)
+	signed, err := pcrsig.Sign(signer, pcr.Phases(pcr.UKI(all), pcr.EnterInitrd), 1, 0)
+	check(t, err)
+	set(sections, ".pcrsig", signed.Print())
+}
+
+func set(sections []uki.Section, name string, data []byte) {
+	for i := range sections {
+		if sections[i].Name == name {
+			sections[i].Data = data
+		}
+	}
+}
+
 // unified makes the UKI, and returns its sections too.
 func (o *original) unified(t testing.TB, c changes, line string) ([]byte, []uki.Section) {
 	t.Helper()
@@ -297,15 +327,12 @@ func (o *original) unified(t testing.TB, c changes, line string) ([]byte, []uki.
 		initrd = c.initrd(initrd)
 	}
 	sections := slices.Clone(o.sections)
-	for i := range sections {
-		switch sections[i].Name {
-		case ".cmdline":
-			sections[i].Data = []byte(line)
-		case ".initrd":
-			sections[i].Data = initrd
-		}
-	}
+	set(sections, ".cmdline", []byte(line))
+	set(sections, ".initrd", initrd)
 	call(c.sections, &sections)
+	if !c.keepPolicy {
+		signFor(t, o.store, sections)
+	}
 	unsigned, err := uki.Build(read(t, o.tools.Path("usr/lib/systemd/boot/efi/linuxx64.efi.stub")), sections)
 	check(t, err)
 	signed, err := keys.SignPE(o.store, unsigned)

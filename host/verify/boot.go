@@ -16,6 +16,7 @@ import (
 	"cloison/format/gpt"
 	"cloison/format/osrelease"
 	"cloison/format/pcr"
+	"cloison/format/pcrsig"
 	"cloison/format/uki"
 )
 
@@ -26,7 +27,7 @@ const maxInitramfs = 512 << 20
 // have; .sbat is the stub's own.
 var ukiSections = []string{".linux", ".initrd", ".cmdline", ".osrel", ".uname", ".sbat", ".pcrpkey", ".pcrsig"}
 
-const neededSections = 5
+const neededSections = 5 // the ones of the TPM policy have a check of their own
 
 // phases are those of a boot, in order.
 var phases = []string{pcr.EnterInitrd, pcr.LeaveInitrd, pcr.SysInit, pcr.Ready}
@@ -52,6 +53,8 @@ func (v *verifier) boot(name string, image []byte, disk io.ReaderAt, partitions 
 	}
 	registers := pcr.UKI(sections)
 	v.record(PCR11, name, v.measured(registers), "%x when ready", pcr.Phases(registers, phases...))
+	signed, err := v.tpmPolicy(registers, content[".pcrpkey"], content[".pcrsig"])
+	v.record(TPMPolicy, name, err, "security version %d, floor %d", signed.SecurityVersion, signed.Floor)
 	v.initramfs(name, content[".initrd"], content[".cmdline"])
 	if errLine != nil {
 		v.record(Slot, name, errNotReached(CommandLine), "")
@@ -131,6 +134,34 @@ func (v *verifier) measured(start [32]byte) error {
 	return nil
 }
 
+// tpmPolicy checks that machines will give the state volume to this UKI, and to
+// no other: that the policy key signed what the stub will measure.
+func (v *verifier) tpmPolicy(start [32]byte, key, signature []byte) (pcrsig.Signed, error) {
+	public, err := pcrsig.ParseKey(key)
+	if err != nil {
+		return pcrsig.Signed{}, err
+	}
+	signed, err := pcrsig.Parse(signature)
+	if err != nil {
+		return signed, err
+	}
+	if err := signed.Verify(public); err != nil {
+		return signed, err
+	}
+	if v.Policy == nil {
+		v.note("who signed the TPM policy is not compared: that needs policy.pem")
+	} else if !public.Equal(v.Policy.PublicKey) {
+		return signed, errors.New("it is signed by another policy key")
+	}
+	if want := pcr.Phases(start, pcr.EnterInitrd); signed.PCR11 != want {
+		return signed, fmt.Errorf("it is signed for PCR 11 %x, the image gives %x", signed.PCR11, want)
+	}
+	if v.manifest != nil && signed.SecurityVersion != v.manifest.SecurityVersion {
+		return signed, fmt.Errorf("it is signed for security version %d, the manifest has %d", signed.SecurityVersion, v.manifest.SecurityVersion)
+	}
+	return signed, nil
+}
+
 // initramfs checks the archive in a UKI.
 func (v *verifier) initramfs(name string, compressed, line []byte) {
 	files, err := unpack(compressed)
@@ -161,6 +192,14 @@ func (v *verifier) initramfs(name string, compressed, line []byte) {
 	}
 	v.record(CommandLine, "initramfs /cmdline", err, "the same as .cmdline")
 	t := newTree("initramfs")
+	var list []string
+	err = errors.New("there is no /tools")
+	for _, f := range files {
+		if f.Name == "tools" {
+			list, err = t.takeTools(string(f.Data))
+		}
+	}
+	v.record(Initramfs, "initramfs /tools", err, "%d files of cryptsetup and mke2fs", len(list))
 	for _, f := range files {
 		if f.Mode&^0o7777 == cpio.Regular {
 			t.file(f.Name, f.Mode&0o111 != 0, bytes.NewReader(f.Data))

@@ -30,6 +30,9 @@ type Options struct {
 	// PK and KEK sign what a machine in setup mode enrols. Without them, what is
 	// enrolled is compared, and who signed it is not.
 	PK, KEK *x509.Certificate
+	// Policy signs what a machine's TPM gives the state volume to. Without it,
+	// the signature is checked by the key in the image itself.
+	Policy *x509.Certificate
 }
 
 // Check is one thing that was looked at.
@@ -55,6 +58,7 @@ const (
 	UKI           = "uki"
 	CommandLine   = "command line"
 	PCR11         = "pcr 11"
+	TPMPolicy     = "tpm policy"
 	Initramfs     = "initramfs"
 	Slot          = "slot"
 	VerityTree    = "verity tree"

@@ -40,6 +40,8 @@ func options(t testing.TB, st keys.Store, path string) verify.Options {
 	check(t, err)
 	o.Release, err = st.Certificate(keys.Release)
 	check(t, err)
+	o.Policy, err = st.Certificate(keys.Policy)
+	check(t, err)
 	o.PK, err = st.Certificate(keys.PK)
 	check(t, err)
 	o.KEK, err = st.Certificate(keys.KEK)
@@ -195,7 +197,7 @@ func TestTampering(t *testing.T) {
 		{"writable file in the initramfs", changes{init: func(f *[]cpio.File) { *f = append(*f, cpio.File{Name: "data", Mode: cpio.Regular | 0o666}) }}, []string{verify.Initramfs}},
 		{"no /init", changes{init: func(f *[]cpio.File) {
 			*f = slices.DeleteFunc(*f, func(f cpio.File) bool { return f.Name == "init" })
-		}}, []string{verify.Initramfs, verify.Hardening}},
+		}}, []string{verify.Initramfs}},
 		{"initramfs with more behind", changes{initrd: func(b []byte) []byte { return append(b, compress(t, []byte("070701"))...) }}, []string{verify.Initramfs}},
 		{"another /cmdline", changes{init: func(f *[]cpio.File) {
 			for i := range *f {
@@ -217,6 +219,17 @@ func TestTampering(t *testing.T) {
 			}
 		}}, []string{verify.UKI}},
 		{"another section", changes{sections: func(s *[]uki.Section) { *s = append(*s, uki.Section{Name: ".splash", Data: []byte("BM")}) }}, []string{verify.UKI}},
+		{"TPM policy of another image", changes{keepPolicy: true, sections: func(s *[]uki.Section) {
+			for i := range *s {
+				if (*s)[i].Name == ".uname" {
+					(*s)[i].Data = append(bytes.Clone((*s)[i].Data), '1')
+				}
+			}
+		}}, []string{verify.TPMPolicy}},
+		{"TPM policy of a stranger", changes{keepPolicy: true, sections: func(s *[]uki.Section) { signFor(t, strange, *s) }}, []string{verify.TPMPolicy}},
+		{"no TPM policy", changes{keepPolicy: true, sections: func(s *[]uki.Section) {
+			*s = slices.DeleteFunc(*s, func(one uki.Section) bool { return one.Name == ".pcrsig" })
+		}}, []string{verify.TPMPolicy}},
 		{"another PCR 11", changes{manifest: func(m *release.Manifest) { m.UKI.PCR11 = strings.Repeat("0", 64) }}, []string{verify.PCR11}},
 		{"another phase", changes{manifest: func(m *release.Manifest) {
 			m.UKI.PhasesPCR11 = slices.Clone(m.UKI.PhasesPCR11)
@@ -259,7 +272,7 @@ func TestTampering(t *testing.T) {
 		{"changed manifest", changes{after: func(dir string) {
 			path := filepath.Join(dir, build.ManifestName)
 			write(t, path, replace(read(t, path), `"security_version": 1`, `"security_version": 2`))
-		}}, []string{verify.ManifestSig, verify.UKI}},
+		}}, []string{verify.ManifestSig, verify.TPMPolicy, verify.UKI}},
 		{"manifest with an unknown field", changes{after: func(dir string) {
 			path := filepath.Join(dir, build.ManifestName)
 			write(t, path, replace(read(t, path), `"version"`, `"note": 1, "version"`))
@@ -308,7 +321,7 @@ func TestWrongKeys(t *testing.T) {
 	check(t, err)
 	r, err := verify.Run(t.Context(), options(t, strange, o.assemble(t, changes{})))
 	check(t, err)
-	if got, want := failed(r), []string{verify.Enrolment, verify.ManifestSig, verify.Signature}; !slices.Equal(got, want) {
+	if got, want := failed(r), []string{verify.Enrolment, verify.ManifestSig, verify.Signature, verify.TPMPolicy}; !slices.Equal(got, want) {
 		t.Errorf("failed checks = %q, want %q\n%s", got, want, r)
 	}
 }
@@ -319,11 +332,11 @@ func TestDiskAlone(t *testing.T) {
 	dir := o.assemble(t, changes{})
 	path := filepath.Join(dir, build.DiskName)
 	with := options(t, o.store, path)
-	with.Release, with.PK, with.KEK = nil, nil, nil
+	with.Release, with.PK, with.KEK, with.Policy = nil, nil, nil, nil
 	r, err := verify.Run(t.Context(), with)
 	check(t, err)
 	notes := strings.Join(r.Notes, "\n")
-	if !r.OK || !strings.Contains(notes, "only a disk") || !strings.Contains(notes, "needs PK.pem") || !strings.Contains(notes, "DEVELOPMENT BUILD") {
+	if !r.OK || !strings.Contains(notes, "only a disk") || !strings.Contains(notes, "needs PK.pem") || !strings.Contains(notes, "needs policy.pem") || !strings.Contains(notes, "DEVELOPMENT BUILD") {
 		t.Errorf("Run(disk) = %s", r)
 	}
 	check(t, os.Truncate(path, 20<<20))

@@ -108,22 +108,46 @@ func CreateReadOnly(name, uuid string, t Target) (node string, err error) {
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(io.Dev)), nil
 }
 
-// Status returns the status line of the device's only target.
-func Status(name string) (string, error) {
+// Remove takes a device that nobody uses away, after all that was written to it
+// has reached what is below it.
+func Remove(name string) error {
 	c, err := open(name)
 	if err != nil {
-		return "", fmt.Errorf("cannot ask device %s: %w", name, err)
+		return fmt.Errorf("cannot remove device %s: %w", name, err)
 	}
 	defer c.close()
-	io, data, err := c.do(unix.DM_TABLE_STATUS, "status", wantsData, "", make([]byte, 4096))
+	if _, _, err := c.do(unix.DM_DEV_REMOVE, "remove", 0, "", nil); err != nil {
+		return fmt.Errorf("cannot remove device %s: %w", name, err)
+	}
+	return nil
+}
+
+// Status returns the status line of the device's only target.
+func Status(name string) (string, error) {
+	t, err := ask(name, 0)
+	return t.Params, err
+}
+
+// Table returns the device's only target as the kernel has it. Keys in the
+// kernel's keyring are named in it, not shown.
+func Table(name string) (Target, error) { return ask(name, unix.DM_STATUS_TABLE_FLAG) }
+
+func ask(name string, flags uint32) (Target, error) {
+	c, err := open(name)
 	if err != nil {
-		return "", fmt.Errorf("cannot ask device %s: %w", name, err)
+		return Target{}, fmt.Errorf("cannot ask device %s: %w", name, err)
+	}
+	defer c.close()
+	io, data, err := c.do(unix.DM_TABLE_STATUS, "status", wantsData|flags, "", make([]byte, 4096))
+	if err != nil {
+		return Target{}, fmt.Errorf("cannot ask device %s: %w", name, err)
 	}
 	if io.Target_count != 1 || len(data) <= unix.SizeofDmTargetSpec {
-		return "", fmt.Errorf("cannot ask device %s: %d targets", name, io.Target_count)
+		return Target{}, fmt.Errorf("cannot ask device %s: %d targets", name, io.Target_count)
 	}
+	kind, _, _ := bytes.Cut(data[24:24+unix.DM_MAX_TYPE_NAME], []byte{0})
 	line, _, _ := bytes.Cut(data[unix.SizeofDmTargetSpec:], []byte{0})
-	return string(line), nil
+	return Target{string(kind), binary.NativeEndian.Uint64(data[8:]) * sector, string(line)}, nil
 }
 
 // VerityStatus reads the status line of a verity target: whether a block was

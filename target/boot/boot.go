@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"cloison/format/bootfacts"
@@ -29,8 +30,6 @@ import (
 )
 
 const (
-	// Note is where the facts for PID 1 are.
-	Note = "/run/cloison/boot"
 	// Init is PID 1 in the core image.
 	Init = "/usr/lib/cloison/init"
 
@@ -40,6 +39,13 @@ const (
 	// PhasePCR is the PCR of the UKI's measurement and of the phases of the boot
 	// (TPM2_PCR_KERNEL_BOOT of systemd).
 	PhasePCR = 11
+	// StatePCR is the PCR of the state volume's identity (TPM2_PCR_SYSTEM_IDENTITY
+	// of systemd).
+	StatePCR = 15
+
+	// Where systemd-stub(7) puts the UKI's .pcrpkey and .pcrsig.
+	stubKey       = "/.extra/tpm2-pcr-public-key.pem"
+	stubSignature = "/.extra/tpm2-pcr-signature.json"
 
 	tpmDeadline  = 10 * time.Second
 	diskDeadline = 5 * time.Second
@@ -166,12 +172,13 @@ func (m *machine) run(start time.Duration) error {
 	}
 	m.say("core open under dm-verity (%s), root hash %x", node, core.RootHash)
 
-	// 10. Leave PID 1 a note: it cannot find these out again.
+	// 10. Open the state volume: the TPM gives its key to the phase that we
+	// are in, and to no other. On the first boot, make it.
 	facts := bootfacts.Facts{
 		Command: text, Slot: slot.Label, Device: slot.Device, ESP: slot.ESP,
 		Verity: node, Mapping: mapping, GPTBackup: slot.GPTBackup, Initramfs: start, Opened: opened,
 	}
-	if err := writeNote(facts); err != nil {
+	if err := m.openState(slot, &facts); err != nil {
 		return err
 	}
 
@@ -181,7 +188,12 @@ func (m *machine) run(start time.Duration) error {
 		return err
 	}
 
-	// 12. Become PID 1 of the core.
+	// 12. Leave PID 1 a note: it cannot find these out again.
+	if err := writeNote(facts); err != nil {
+		return err
+	}
+
+	// 13. Become PID 1 of the core.
 	if err := enter(); err != nil {
 		return err
 	}
@@ -252,10 +264,22 @@ func (sysfs) Partitions(disk string) ([]block.Partition, error) { return block.P
 func (sysfs) Open(node string) (block.Device, error)            { return block.Open(node) }
 
 func writeNote(f bootfacts.Facts) error {
-	if err := os.Mkdir("/run/cloison", 0o755); err != nil {
-		return fmt.Errorf("cannot leave a note for PID 1: %w", err)
+	err := os.Mkdir(filepath.Dir(bootfacts.Note), 0o755)
+	if err == nil {
+		err = os.WriteFile(bootfacts.Note, []byte(f.String()), 0o400)
 	}
-	if err := os.WriteFile(Note, []byte(f.String()), 0o400); err != nil {
+	// What the stub took from the UKI for the TPM goes along: PID 1 raises the
+	// TPM's floor with it.
+	for from, to := range map[string]string{stubKey: bootfacts.PolicyKey, stubSignature: bootfacts.PolicySignature} {
+		var b []byte
+		if err == nil {
+			b, err = os.ReadFile(from)
+		}
+		if err == nil {
+			err = os.WriteFile(to, b, 0o400)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("cannot leave a note for PID 1: %w", err)
 	}
 	return nil

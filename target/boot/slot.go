@@ -29,7 +29,9 @@ type announcements interface {
 type slot struct {
 	Label     string // core-a
 	Device    string // /dev/vda2
+	Disk      string // vda
 	ESP       string // on the same disk
+	State     string // likewise
 	GPTBackup bool
 }
 
@@ -107,7 +109,11 @@ func searchDisk(d disks, disk block.Disk, core cmdline.Core) (found slot, refuse
 		if err != nil {
 			return slot{}, nil, err
 		}
-		return slot{p.Label, block.Node(name), block.Node(esp), table.Backup}, nil, nil
+		state, err := only(table, gpt.State, kernel)
+		if err != nil {
+			return slot{}, nil, err
+		}
+		return slot{p.Label, block.Node(name), disk.Name, block.Node(esp), block.Node(state), table.Backup}, nil, nil
 	}
 	if refused == nil {
 		refused = []string{disk.Name + ": no partition of Cloison's type"}

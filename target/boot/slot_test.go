@@ -111,6 +111,7 @@ func machineDisk(c cmdline.Core, head []byte) *fakeDisks {
 		{gpt.ESP, "esp", 64, 127},
 		{gpt.Core, "core-a", 128, 128 + c.Size()/512 - 1},
 		{gpt.Core, "core-b", 2048, 3000},
+		{gpt.State, "state", 3001, 4000},
 	}
 	f := &fakeDisks{sectors: sectors, contents: map[string][]byte{
 		"/dev/vda": table(sectors, parts), "/dev/vda2": image, "/dev/vda3": make([]byte, 953*512),
@@ -123,7 +124,7 @@ func machineDisk(c cmdline.Core, head []byte) *fakeDisks {
 
 func TestWaitSlot(t *testing.T) {
 	c, head := core()
-	found := slot{Label: "core-a", Device: "/dev/vda2", ESP: "/dev/vda1"}
+	found := slot{Label: "core-a", Device: "/dev/vda2", Disk: "vda", ESP: "/dev/vda1", State: "/dev/vda4"}
 	for _, test := range []struct {
 		name   string
 		change func(*fakeDisks)
@@ -134,7 +135,7 @@ func TestWaitSlot(t *testing.T) {
 		{name: "late", change: func(f *fakeDisks) { f.absent = true }, want: found},
 		{name: "in slot b", change: func(f *fakeDisks) {
 			f.contents["/dev/vda3"], f.contents["/dev/vda2"] = append(f.contents["/dev/vda2"], make([]byte, 1<<19)...), f.contents["/dev/vda3"]
-		}, want: slot{Label: "core-b", Device: "/dev/vda3", ESP: "/dev/vda1"}},
+		}, want: slot{Label: "core-b", Device: "/dev/vda3", Disk: "vda", ESP: "/dev/vda1", State: "/dev/vda4"}},
 		{name: "top of the tree damaged", change: func(f *fakeDisks) { f.contents["/dev/vda2"][c.HashOffset+4096]++ }, err: "core-a on vda: the top of its tree is damaged"},
 		{name: "another core", change: func(f *fakeDisks) {
 			f.contents["/dev/vda2"][c.HashOffset+4096]++
@@ -149,6 +150,12 @@ func TestWaitSlot(t *testing.T) {
 		{name: "no ESP", change: func(f *fakeDisks) {
 			f.contents["/dev/vda"] = table(f.sectors, []part{{gpt.Core, "x", 64, 127}, {gpt.Core, "core-a", 128, 128 + c.Size()/512 - 1}})
 		}, err: "vda: no partition of type c12a7328"},
+		{name: "no state", change: func(f *fakeDisks) {
+			f.contents["/dev/vda"] = table(f.sectors, []part{{gpt.ESP, "esp", 64, 127}, {gpt.Core, "core-a", 128, 128 + c.Size()/512 - 1}})
+		}, err: "vda: no partition of type ca7d7ccb"},
+		{name: "two of state", change: func(f *fakeDisks) {
+			f.contents["/dev/vda"] = table(f.sectors, []part{{gpt.ESP, "esp", 64, 127}, {gpt.Core, "core-a", 128, 128 + c.Size()/512 - 1}, {gpt.State, "b", 2048, 3000}, {gpt.State, "a", 3001, 4000}})
+		}, err: "vda: two partitions of type ca7d7ccb"},
 		{name: "no slots", change: func(f *fakeDisks) {
 			f.contents["/dev/vda"] = table(f.sectors, []part{{gpt.ESP, "esp", 64, 127}})
 		}, err: "vda: no partition of Cloison's type"},

@@ -19,6 +19,7 @@ import (
 const Prompt = "cloison> "
 
 const help = `  status    what was verified, measured and repaired
+  escrow    the recovery passphrase of the state volume, encrypted to the integrator
   reboot    restart the machine
   poweroff  switch the machine off
   help      this text
@@ -67,7 +68,7 @@ func obey(supervisor io.ReadWriter, word string) (string, error) {
 		return "", nil
 	case "help":
 		return help, nil
-	case "status":
+	case "status", "escrow":
 		return ask(supervisor, word)
 	case "reboot", "poweroff":
 		// The answer is the end of this program.

@@ -8,11 +8,9 @@ import (
 
 	format "cloison/format/efivar"
 	"cloison/linux/efivar"
-	"cloison/linux/mount"
+	"cloison/target/esp"
 	"cloison/target/refusal"
 )
-
-const espDir = "/run/cloison/esp"
 
 // markGood takes the loader's counter off the entry that was booted: it has
 // proved itself. It returns the entry's name from now on, or "" where the
@@ -31,7 +29,7 @@ func markGood(vars refusal.Variables, espNode string) (name string, err error) {
 		counted, err = format.CountPath(path)
 	}
 	if err == nil {
-		err = withESP(espNode, func(esp string) error { return uncount(esp, counted) })
+		err = esp.With(espNode, func(dir string) error { return uncount(dir, counted) })
 	}
 	if err != nil {
 		return "", fmt.Errorf("cannot mark the boot good: %w", err)
@@ -39,22 +37,10 @@ func markGood(vars refusal.Variables, espNode string) (name string, err error) {
 	return counted.GoodName(), nil
 }
 
-// withESP mounts the ESP for writing, for as long as do takes.
-func withESP(node string, do func(dir string) error) (err error) {
-	if err := os.MkdirAll(espDir, 0o700); err != nil {
-		return err
-	}
-	if err := mount.Mount(node, espDir, "vfat", "nosuid,nodev,noexec,noatime,umask=0077,errors=remount-ro"); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, mount.Unmount(espDir)) }()
-	return do(espDir)
-}
-
 // uncount renames the entry and makes it last. An entry that already has its
 // good name, and no other, was renamed by a boot that was cut off after it.
-func uncount(esp string, c format.Counted) error {
-	root, err := os.OpenRoot(esp)
+func uncount(folder string, c format.Counted) error {
+	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return err
 	}

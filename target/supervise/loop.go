@@ -13,6 +13,7 @@ import (
 	"cloison/linux/power"
 	"cloison/linux/process"
 	"cloison/linux/terminal"
+	"cloison/target/state"
 )
 
 const (
@@ -69,6 +70,10 @@ func (s *supervisor) loop() error {
 			if err := s.countRepairs(); err != nil {
 				return err
 			}
+		case r := <-s.forged:
+			if err := s.tellForged(r); err != nil {
+				return err
+			}
 		case r := <-s.requests:
 			if r.from != s.console {
 				continue // of one that has ended meanwhile
@@ -88,6 +93,12 @@ func (s *supervisor) loop() error {
 					return err
 				}
 				s.console.answer(st.String())
+			case "escrow":
+				text, err := state.Escrow(state.Folder)
+				if err != nil {
+					return err
+				}
+				s.console.answer(string(text))
 			case "reboot":
 				return s.stop("restarting", power.Restart)
 			case "poweroff":
@@ -115,7 +126,7 @@ func (s *supervisor) reap() (console bool, err error) {
 	}
 }
 
-// follow listens to the kernel's log for repaired blocks.
+// follow listens to the kernel's log for repaired and for forged blocks.
 func (s *supervisor) follow() error {
 	f, err := log.Follow()
 	if err != nil {
@@ -130,6 +141,12 @@ func (s *supervisor) follow() error {
 			r, err := kmsg.Parse(text)
 			if err != nil {
 				return err
+			}
+			if _, _, ok := r.Forged(); ok {
+				select {
+				case s.forged <- r:
+				default: // one told is enough, the kernel itself leaves some out
+				}
 			}
 			if r.Corrected() {
 				select {
@@ -203,6 +220,9 @@ func (s *supervisor) stop(word string, end func() error) error {
 	}
 	// 2. Write everything out. The core is read-only, the ESP is not mounted
 	// after ready, and the rest is memory.
+	if err := s.closeState(); err != nil {
+		return err
+	}
 	power.Sync()
 	if err := mount.Unmount("/tmp"); err != nil {
 		return err

@@ -84,6 +84,7 @@ var pcrs = []PCR{
 	{Index: 11, What: "UKI and boot phases"},
 	{Index: 12, What: "unsigned additions"},
 	{Index: 13, What: "unsigned extensions"},
+	{Index: 15, What: "state volume"},
 }
 
 // status gathers what is known now; without measured the PCRs are left out.
@@ -93,12 +94,15 @@ func (s *supervisor) status(measured bool) (Status, error) {
 		Product: s.release.Get("CLOISON_PRODUCT"), SecurityVersion: s.release.Get("CLOISON_SECURITY_VERSION"),
 		Development: s.facts.Core.Development, RootHash: s.facts.Core.RootHash,
 		Slot: s.facts.Slot, Device: s.facts.Device, GPTBackup: s.facts.GPTBackup,
-		Initramfs: s.facts.Initramfs, Opened: s.facts.Opened, PID1: s.started, Ready: s.ready,
+		Initramfs: s.facts.Initramfs, Opened: s.facts.Opened, Unsealed: s.facts.Unsealed, PID1: s.started, Ready: s.ready,
 		Repaired: s.repaired, Entry: s.entry, Watchdog: "none: a system that hangs will not restart by itself",
 	}
 	st.Title = strings.TrimSuffix(strings.TrimSuffix(st.Title, " DEVELOPMENT BUILD"), " "+st.Version)
 	if s.watchdog != nil {
 		st.Watchdog = fmt.Sprintf("%s, %v", s.watchdog.Identity, s.watchdog.Timeout)
+	}
+	if err := s.stateStatus(&st); err != nil {
+		return Status{}, err
 	}
 	if measured {
 		for _, p := range pcrs {

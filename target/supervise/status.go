@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"cloison/target/seal"
 )
 
 // Status is what was verified and measured, for whoever sits at the console and
@@ -20,10 +22,25 @@ type Status struct {
 	// not tell; the others are since the kernel started.
 	Firmware, Loader               time.Duration
 	Initramfs, Opened, PID1, Ready time.Duration
+	Unsealed                       time.Duration
+	State                          StateStatus
 	Repaired                       uint64 // blocks
 	Watchdog                       string
 	MemoryUsed, MemoryTotal        uint64 // KiB
 	Entry                          string // of the loader, "" where it counts nothing
+}
+
+// StateStatus is what is known of the state volume. That it is open means that
+// PID 1 has checked how it is encrypted.
+type StateStatus struct {
+	Device, UUID string
+	Made         bool   // by this boot
+	Token        string // "0 of 1"
+	Recovery     bool   // a recovery passphrase opens it, too
+	Machine      string // machine-id
+	Boots        uint64 // good ones
+	Forged       uint64 // blocks found
+	TPM          seal.Status
 }
 
 // PCR is one value of the SHA-256 bank.
@@ -58,6 +75,7 @@ func (s Status) String() string {
 		row(fmt.Sprintf("PCR %d", p.Index), "%x  %s", p.Value, p.What)
 	}
 	row("repaired blocks", "%d", s.Repaired)
+	s.State.rows(row)
 	row("watchdog", "%s", s.Watchdog)
 	if s.Entry != "" {
 		row("boot entry", "%s, marked good", s.Entry)
@@ -77,9 +95,39 @@ func (s Status) String() string {
 	}
 	stage("kernel", s.Initramfs, s.Initramfs, true)
 	stage("initramfs", s.Opened-s.Initramfs, s.Opened, true)
-	stage("switch of root", s.PID1-s.Opened, s.PID1, true)
+	stage("state volume", s.Unsealed-s.Opened, s.Unsealed, true)
+	stage("switch of root", s.PID1-s.Unsealed, s.PID1, true)
 	stage("PID 1 to ready", s.Ready-s.PID1, s.Ready, true)
 	return b.String()
+}
+
+// rows prints the volume's part.
+func (s StateStatus) rows(row func(name, format string, args ...any)) {
+	made := "opened"
+	if s.Made {
+		made = "made by this boot"
+	}
+	row("state volume", "%s on %s, %s", s.UUID, s.Device, made)
+	row("  encryption", "aes-xts-plain64, 512-bit key, sectors of 4096 bytes")
+	row("  authentication", "hmac(sha256), journal; %d forged blocks found", s.Forged)
+	recovery := "no recovery passphrase"
+	if s.Recovery {
+		recovery = "the recovery passphrase opens it, too"
+	}
+	row("  opened by", "the TPM, token %s; %s", s.Token, recovery)
+	row("  policy", "PCR 7 as sealed; PCR 11 in the initramfs, signed; security version %d, floor %d", s.TPM.SecurityVersion, s.TPM.Floor)
+	tpm := "not provisioned"
+	if s.TPM.Provisioned {
+		tpm = "provisioned for this volume"
+	}
+	if !s.TPM.Owned {
+		tpm += ", owner or lockout without authorisation"
+	}
+	if s.TPM.Lockout {
+		tpm += ", locked out after wrong authorisations"
+	}
+	row("TPM", "%s", tpm)
+	row("machine", "%s, boots found good: %d", s.Machine, s.Boots)
 }
 
 // Marker is the line that says that all is up: "key=value" words after a fixed
@@ -89,7 +137,7 @@ func (s Status) Marker() string {
 	if s.Development {
 		development = "yes"
 	}
-	return fmt.Sprintf("cloison: ready version=%s product=%s slot=%s roothash=%x secureboot=on development=%s security_version=%s ready_usec=%d memory_kib=%d repaired=%d watchdog=%q",
+	return fmt.Sprintf("cloison: ready version=%s product=%s slot=%s roothash=%x secureboot=on development=%s security_version=%s ready_usec=%d memory_kib=%d repaired=%d state=%s floor=%d watchdog=%q",
 		s.Version, s.Product, strings.TrimPrefix(s.Slot, "core-"), s.RootHash, development, s.SecurityVersion,
-		s.Ready.Microseconds(), s.MemoryUsed, s.Repaired, s.Watchdog)
+		s.Ready.Microseconds(), s.MemoryUsed, s.Repaired, s.State.UUID, s.State.TPM.Floor, s.Watchdog)
 }

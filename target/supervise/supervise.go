@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"cloison/format/bootfacts"
+	kformat "cloison/format/kmsg"
 	"cloison/format/osrelease"
 	"cloison/linux/clock"
 	"cloison/linux/efivar"
@@ -28,7 +29,6 @@ import (
 )
 
 const (
-	note     = "/run/cloison/boot"
 	release  = "/usr/lib/os-release"
 	phasePCR = 11
 
@@ -52,10 +52,12 @@ type supervisor struct {
 	ready    time.Duration // 0 until all required services are
 	entry    string
 	repaired uint64 // as last said
+	state    sealed
 
 	signals   chan os.Signal
 	requests  chan request
 	corrected chan struct{}
+	forged    chan kformat.Record
 	fatal     chan error
 }
 
@@ -71,6 +73,7 @@ func Main() {
 		signals:   make(chan os.Signal, 16),
 		requests:  make(chan request),
 		corrected: make(chan struct{}, 1),
+		forged:    make(chan kformat.Record, 1),
 		fatal:     make(chan error, 1),
 	}
 	var reason any
@@ -142,8 +145,11 @@ func (s *supervisor) run() error {
 		return err
 	}
 
-	// 8. Listen to the kernel, then start the services.
+	// 8. Listen to the kernel, look at the state volume, then start the services.
 	if err := s.follow(); err != nil {
+		return err
+	}
+	if err := s.openState(); err != nil {
 		return err
 	}
 	if s.console, err = startConsole(s); err != nil {
@@ -174,7 +180,7 @@ func (s *supervisor) feed() error {
 }
 
 func (s *supervisor) identify() error {
-	b, err := os.ReadFile(note)
+	b, err := os.ReadFile(bootfacts.Note)
 	if err != nil {
 		return fmt.Errorf("cannot read the note of the initramfs: %w", err)
 	}
@@ -212,7 +218,11 @@ func (s *supervisor) allReady() error {
 		// What the loader said when it started us is no longer so.
 		s.verdict = refusal.Verdict{Why: "the boot was marked good, the loader no longer counts it"}
 	}
-	// 2. Measure.
+	// 2. Keep that it was good.
+	if err := s.goodState(); err != nil {
+		return err
+	}
+	// 3. Measure.
 	if err := s.tpm.Extend(phasePCR, []byte("ready")); err != nil {
 		return err
 	}
@@ -227,6 +237,6 @@ func (s *supervisor) allReady() error {
 	if s.entry != "" {
 		s.say("boot marked good: %s", s.entry)
 	}
-	// 3. Say so.
+	// 4. Say so.
 	return s.log.Printf(kmsg.Warning, "%s", st.Marker())
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	format "cloison/format/efivar"
+	"cloison/target/seal"
 )
 
 func TestStatus(t *testing.T) {
@@ -17,8 +18,13 @@ func TestStatus(t *testing.T) {
 		PCRs:      []PCR{{4, "loader and UKI", [32]byte{1}}, {11, "UKI and boot phases", [32]byte{2}}},
 		Firmware:  2500 * time.Millisecond,
 		Loader:    1200 * time.Millisecond,
-		Initramfs: 400 * time.Millisecond, Opened: 600 * time.Millisecond, PID1: 700 * time.Millisecond, Ready: 900 * time.Millisecond,
+		Initramfs: 400 * time.Millisecond, Opened: 600 * time.Millisecond, Unsealed: 650 * time.Millisecond, PID1: 700 * time.Millisecond, Ready: 900 * time.Millisecond,
 		Repaired: 3, Watchdog: "i6300ESB timer, 30s", MemoryUsed: 27 * 1024, MemoryTotal: 448 * 1024, Entry: "cloison_0.1.0.efi",
+		State: StateStatus{
+			Device: "/dev/vda4", UUID: "ace2b901-fb15-4954-891c-b292f6d07a49", Made: true, Token: "0 of 1", Recovery: true,
+			Machine: "0123456789ab4def8123456789abcdef", Boots: 1, Forged: 2,
+			TPM: seal.Status{Provisioned: true, Owned: true, Floor: 1, SecurityVersion: 2},
+		},
 	}
 	zeros := strings.Repeat("0", 62)
 	want := `Cloison gateway 0.1.0
@@ -31,6 +37,13 @@ func TestStatus(t *testing.T) {
   PCR 4             01` + zeros + `  loader and UKI
   PCR 11            02` + zeros + `  UKI and boot phases
   repaired blocks   3
+  state volume      ace2b901-fb15-4954-891c-b292f6d07a49 on /dev/vda4, made by this boot
+    encryption      aes-xts-plain64, 512-bit key, sectors of 4096 bytes
+    authentication  hmac(sha256), journal; 2 forged blocks found
+    opened by       the TPM, token 0 of 1; the recovery passphrase opens it, too
+    policy          PCR 7 as sealed; PCR 11 in the initramfs, signed; security version 2, floor 1
+  TPM               provisioned for this volume
+  machine           0123456789ab4def8123456789abcdef, boots found good: 1
   watchdog          i6300ESB timer, 30s
   boot entry        cloison_0.1.0.efi, marked good
   memory in use     27.0 of 448.0 MiB
@@ -40,14 +53,15 @@ func TestStatus(t *testing.T) {
     loader           1.200 s
     kernel           0.400 s     0.400 s
     initramfs        0.200 s     0.600 s
-    switch of root   0.100 s     0.700 s
+    state volume     0.050 s     0.650 s
+    switch of root   0.050 s     0.700 s
     PID 1 to ready   0.200 s     0.900 s
 `
 	if got := s.String(); got != want {
 		t.Errorf("String() =\n%s\nwant\n%s", got, want)
 	}
 	want = "cloison: ready version=0.1.0 product=gateway slot=a roothash=ab" + zeros +
-		" secureboot=on development=yes security_version=1 ready_usec=900000 memory_kib=27648 repaired=3 watchdog=\"i6300ESB timer, 30s\""
+		" secureboot=on development=yes security_version=1 ready_usec=900000 memory_kib=27648 repaired=3 state=ace2b901-fb15-4954-891c-b292f6d07a49 floor=1 watchdog=\"i6300ESB timer, 30s\""
 	if got := s.Marker(); got != want {
 		t.Errorf("Marker() = %s, want %s", got, want)
 	}

@@ -1,0 +1,381 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"cloison/format/luks2"
+	"cloison/format/sealtoken"
+	"cloison/host/recover"
+	"cloison/host/sdk"
+	"cloison/linux/file"
+)
+
+// cutsVariable says how many power cuts the command power-cuts makes.
+const cutsVariable = "CLOISON_POWER_CUTS"
+
+// defaultCuts is what every run can afford: each is a boot.
+const defaultCuts = 3
+
+// new-tpm: the machine gets a TPM that nobody has used, or the disk another
+// machine, which is the same.
+func (s *stage) newTPM(ts *testscript.TestScript, args []string) {
+	want(ts, args, "")
+	must(ts, os.RemoveAll(s.folder.TPM()))
+	must(ts, os.Mkdir(s.folder.TPM(), 0o700))
+}
+
+// cp-tpm DIR: keeps a copy of the TPM's state.
+func (s *stage) cpTPM(ts *testscript.TestScript, args []string) {
+	want(ts, args, "DIR")
+	must(ts, os.CopyFS(path(ts, args[0]), os.DirFS(s.folder.TPM())))
+}
+
+// put-tpm DIR: puts that TPM into the machine.
+func (s *stage) putTPM(ts *testscript.TestScript, args []string) {
+	want(ts, args, "DIR")
+	must(ts, os.RemoveAll(s.folder.TPM()))
+	must(ts, os.CopyFS(s.folder.TPM(), os.DirFS(path(ts, args[0]))))
+}
+
+// clear-tpm: the TPM is cleared by who stands before the machine (TPM2_Clear
+// with the platform's authorisation, as firmware menus do it).
+func (s *stage) clearTPM(ts *testscript.TestScript, args []string) {
+	want(ts, args, "")
+	// The socket's path has 108 bytes at most: it is relative.
+	const script = `swtpm socket --tpm2 --tpmstate dir=$PWD --server type=unixio,path=s --ctrl type=unixio,path=s.ctrl --flags startup-clear --daemon &&
+tpm2_clear -T swtpm:path=s -c platform && tpm2_shutdown -T swtpm:path=s --clear; e=$?; rm -f s s.ctrl; exit $e`
+	must(ts, s.sdk.Run(context.Background(), sdk.Step{
+		Args: []string{"sh", "-ec", script}, Dir: s.folder.TPM(), Writable: []string{s.folder.TPM()},
+	}))
+}
+
+// flip-bit PARTITION OFFSET: inverts one bit.
+func (s *stage) flipBit(ts *testscript.TestScript, args []string) {
+	want(ts, args, "PARTITION OFFSET")
+	at := int64(s.partition(ts, args[0]).Start) + number(ts, args[1])
+	f, err := os.OpenFile(s.folder.Disk(), os.O_RDWR, 0)
+	must(ts, err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	must(ts, err)
+	b[0] ^= 1 << 3
+	_, err = f.WriteAt(b, at)
+	must(ts, err)
+	must(ts, f.Close())
+}
+
+// grow-disk BYTES: the disk is larger than the image that was copied to it.
+func (s *stage) growDisk(ts *testscript.TestScript, args []string) {
+	want(ts, args, "BYTES")
+	must(ts, os.Truncate(s.folder.Disk(), number(ts, args[0])))
+}
+
+// state-get FILE: copies the state partition, holes as holes.
+func (s *stage) stateGet(ts *testscript.TestScript, args []string) {
+	want(ts, args, "FILE")
+	p := s.partition(ts, "state")
+	must(ts, copyRange(path(ts, args[0]), s.folder.Disk(), 0, int64(p.Start), int64(p.Size)))
+}
+
+// state-same FILE FILE: two copies are equal.
+func (s *stage) stateSame(ts *testscript.TestScript, args []string) {
+	want(ts, args, "FILE FILE")
+	var sums [2][]byte
+	for i, name := range args {
+		f, err := os.Open(path(ts, name))
+		must(ts, err)
+		h := sha256.New()
+		_, err = file.Read(h, f)
+		must(ts, errors.Join(err, f.Close()))
+		sums[i] = h.Sum(nil)
+	}
+	if !bytes.Equal(sums[0], sums[1]) {
+		ts.Fatalf("%s and %s differ", args[0], args[1])
+	}
+}
+
+// state-put FILE: puts another state partition there.
+func (s *stage) statePut(ts *testscript.TestScript, args []string) {
+	want(ts, args, "FILE")
+	p := s.partition(ts, "state")
+	info, err := os.Stat(path(ts, args[0]))
+	must(ts, err)
+	if info.Size() != int64(p.Size) {
+		ts.Fatalf("%d bytes for a partition of %d", info.Size(), p.Size)
+	}
+	s.wipe(ts, int64(p.Start), int64(p.Size))
+	must(ts, copyRange(s.folder.Disk(), path(ts, args[0]), int64(p.Start), 0, int64(p.Size)))
+}
+
+// state-wipe: the state partition is all zeros, as in the image.
+func (s *stage) stateWipe(ts *testscript.TestScript, args []string) {
+	want(ts, args, "")
+	p := s.partition(ts, "state")
+	s.wipe(ts, int64(p.Start), int64(p.Size))
+}
+
+func (s *stage) wipe(ts *testscript.TestScript, start, size int64) {
+	f, err := os.OpenFile(s.folder.Disk(), os.O_RDWR, 0)
+	must(ts, err)
+	zeros := make([]byte, 1<<20)
+	for part, err := range file.Data(f) {
+		must(ts, err)
+		for at := max(part.Start, start); at < min(part.End, start+size); {
+			n := min(int64(len(zeros)), min(part.End, start+size)-at)
+			_, err := f.WriteAt(zeros[:n], at)
+			must(ts, err)
+			at += n
+		}
+	}
+	must(ts, f.Close())
+}
+
+// copyRange copies what is no hole.
+func copyRange(to, from string, toStart, fromStart, size int64) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	for part, err := range file.Data(in) {
+		if err != nil {
+			return errors.Join(err, out.Close())
+		}
+		start, end := max(part.Start, fromStart), min(part.End, fromStart+size)
+		if start >= end {
+			continue
+		}
+		if _, err := io.Copy(io.NewOffsetWriter(out, toStart+start-fromStart), io.NewSectionReader(in, start, end-start)); err != nil {
+			return errors.Join(err, out.Close())
+		}
+	}
+	info, err := out.Stat()
+	if err == nil && info.Size() < toStart+size {
+		err = out.Truncate(toStart + size)
+	}
+	return errors.Join(err, out.Close())
+}
+
+// state-tokens FROM TO: copies the TPM's tokens from the header of one volume
+// into that of the other.
+func (s *stage) stateTokens(ts *testscript.TestScript, args []string) {
+	want(ts, args, "FROM TO")
+	from, to := readHeader(ts, path(ts, args[0])), readHeader(ts, path(ts, args[1]))
+	for n, token := range from.Tokens {
+		if luks2.Type(token) == sealtoken.Type {
+			to.Tokens[n] = token
+		}
+	}
+	to.Sequence++
+	text, err := to.Print()
+	must(ts, err)
+	f, err := os.OpenFile(path(ts, args[1]), os.O_RDWR, 0)
+	must(ts, err)
+	_, err = f.WriteAt(text, 0)
+	must(ts, err)
+	must(ts, f.Close())
+}
+
+func readHeader(ts *testscript.TestScript, name string) luks2.Header {
+	f, err := os.Open(name)
+	must(ts, err)
+	defer f.Close()
+	b := make([]byte, 2*luks2.MetadataSize)
+	_, err = io.ReadFull(f, b)
+	must(ts, err)
+	h, err := luks2.Parse(b)
+	must(ts, err)
+	return h
+}
+
+// state-check VOLUME BOOTS: the escrow record on the ESP and the integrator's
+// key give a passphrase that opens the copy of a volume by plain cryptsetup.
+// All that was written in it authenticates, e2fsck finds nothing, and the
+// machine has counted so many good boots in it.
+func (s *stage) stateCheck(ts *testscript.TestScript, args []string) {
+	want(ts, args, "VOLUME BOOTS")
+	volume := path(ts, args[0])
+	uuid := strings.TrimSpace(s.tool(ts, "cryptsetup", "luksUUID", volume))
+	s.tool(ts, "cryptsetup", "isLuks", "--type", "luks2", volume)
+	dump := s.tool(ts, "cryptsetup", "luksDump", volume)
+	for _, wanted := range []string{"cipher: aes-xts-plain64", "integrity: hmac(sha256)", "cloison-tpm2", "cloison-recovery"} {
+		if !strings.Contains(dump, wanted) {
+			ts.Fatalf("luksDump does not say %q:\n%s", wanted, dump)
+		}
+	}
+	record := ts.MkAbs("escrow.pem")
+	must(ts, os.RemoveAll(record))
+	s.tool(ts, "mcopy", "-n", "-i", s.esp(ts), "::cloison/escrow/"+uuid+".pem", record)
+	r, err := recover.Open(record, filepath.Join(s.keys, "recovery.key"))
+	must(ts, err)
+	must(ts, os.WriteFile(ts.MkAbs("passphrase"), []byte(r.Passphrase), 0o600))
+	s.tool(ts, "cryptsetup", "open", "--test-passphrase", "--key-file", "passphrase", volume)
+
+	key := ts.MkAbs("volume.key")
+	must(ts, os.RemoveAll(key))
+	s.tool(ts, "cryptsetup", "luksDump", "--batch-mode", "--dump-volume-key", "--volume-key-file", key, "--key-file", "passphrase", volume)
+	volumeKey, err := os.ReadFile(key)
+	must(ts, err)
+	must(ts, decrypt(ts.MkAbs("plain.img"), volume, volumeKey))
+	s.tool(ts, "e2fsck", "-f", "-n", "plain.img")
+	if boots := strings.TrimSpace(s.tool(ts, "debugfs", "-R", "cat /boots", "plain.img")); boots != args[1] {
+		ts.Fatalf("the volume counts %q good boots, want %s", boots, args[1])
+	}
+}
+
+// cut: the power fails.
+func (s *stage) cut(ts *testscript.TestScript, args []string) {
+	want(ts, args, "")
+	must(ts, s.machine.Close())
+}
+
+var initramfs = regexp.MustCompile(`cloison: .*: initramfs of `)
+
+// power-cuts: the power fails at random moments from the initramfs to ready of
+// a first boot, and of the boots after it: each machine comes back.
+func (s *stage) powerCuts(ts *testscript.TestScript, args []string) {
+	want(ts, args, "")
+	count := defaultCuts
+	if text := os.Getenv(cutsVariable); text != "" {
+		count = int(number(ts, text))
+	}
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	ts.Logf("seed %d", seed)
+
+	// How long it takes when nothing happens.
+	s.disk(ts, nil)
+	whole := s.timed(ts)
+	for cuts := 0; cuts < count; {
+		s.disk(ts, nil)
+		for again := true; again && cuts < count; again = random.IntN(2) == 0 {
+			cuts++
+			after := time.Duration(random.Int64N(int64(whole)))
+			ts.Logf("cut %d of %d: %v after the initramfs began, of %v", cuts, count, after, whole)
+			s.start(ts)
+			s.await(ts, initramfs)
+			select {
+			case <-time.After(after):
+			case <-s.machine.Done():
+				ts.Fatalf("the machine ended by itself:\n%s", s.machine.Console.Text())
+			}
+			s.cut(ts, nil)
+		}
+		s.timed(ts)
+		text := s.machine.Console.Text()
+		if strings.Contains(text, "cloison: refused: ") || strings.Contains(text, "cloison: forged: ") {
+			ts.Fatalf("after a power cut the machine says:\n%s", text)
+		}
+	}
+}
+
+func (s *stage) start(ts *testscript.TestScript) {
+	s.boot(ts, nil)
+}
+
+func (s *stage) await(ts *testscript.TestScript, what *regexp.Regexp) {
+	ctx, cancel := within()
+	defer cancel()
+	_, err := s.machine.Console.Expect(ctx, what)
+	must(ts, err)
+}
+
+// timed boots, and tells how long it took from the initramfs to ready.
+func (s *stage) timed(ts *testscript.TestScript) time.Duration {
+	s.start(ts)
+	s.await(ts, initramfs)
+	begin := time.Now()
+	s.await(ts, ready)
+	return time.Since(begin)
+}
+
+// remember NAME REGEXP: what the first group matches on the console is $NAME
+// from here on.
+func (s *stage) remember(ts *testscript.TestScript, args []string) {
+	want(ts, args, "NAME REGEXP")
+	ctx, cancel := within()
+	defer cancel()
+	re := regexp.MustCompile(args[1])
+	match, err := s.machine.Console.Expect(ctx, re)
+	must(ts, err)
+	groups := re.FindStringSubmatch(string(match))
+	if len(groups) != 2 {
+		ts.Fatalf("%s must have one group", args[1])
+	}
+	ts.Setenv(args[0], groups[1])
+}
+
+// decrypt writes the file system of a volume: dm-crypt with authenc over
+// dm-integrity, as Linux lays it out (Documentation/admin-guide/device-mapper/
+// dm-crypt.rst and dm-integrity.rst). The volume was closed, so that its journal
+// is empty. A block that was never written has no tag and stays a hole; one that
+// was written must authenticate.
+func decrypt(to, volume string, key []byte) error {
+	const block, tag = 4096, 32
+	in, err := os.Open(volume)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	cipher, err := newVolumeCipher(key)
+	if err != nil {
+		return err
+	}
+	l, err := readIntegrity(in)
+	if err != nil {
+		return err
+	}
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	ciphertext, tags := make([]byte, block), make([]byte, l.run/block*tag)
+	wrong := 0
+	for i := int64(0); i < l.blocks; i++ {
+		area, within := i/(l.run/block), i%(l.run/block)
+		start := l.start + area*(l.tagRun+l.run)
+		if within == 0 {
+			clear(tags)
+			if _, err := in.ReadAt(tags, start); err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+		}
+		if _, err := in.ReadAt(ciphertext, start+l.tagRun+within*block); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		want := tags[within*tag:][:tag]
+		if len(bytes.Trim(ciphertext, "\x00")) == 0 && len(bytes.Trim(want, "\x00")) == 0 {
+			continue
+		}
+		plain, ok := cipher.open(uint64(i)*block/512, ciphertext, want)
+		if !ok {
+			wrong++
+			continue
+		}
+		if _, err := out.WriteAt(plain, i*block); err != nil {
+			return err
+		}
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d of %d blocks do not authenticate", wrong, l.blocks)
+	}
+	return out.Truncate(l.blocks * block)
+}
