@@ -186,6 +186,9 @@ func TestImagePCR11(t *testing.T) {
 		args = append(args, "--phase="+p.Path)
 	}
 	for _, s := range sections {
+		if s.Name == ".pcrsig" { // signs the value, and so is not measured
+			continue
+		}
 		name := strings.TrimPrefix(s.Name, ".")
 		args = append(args, "--"+name+"="+writeFile(t, dir, name, s.Data))
 	}
