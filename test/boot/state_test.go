@@ -362,8 +362,8 @@ func decrypt(to, volume string, key []byte) error {
 			return err
 		}
 		want := tags[within*tag:][:tag]
-		if len(bytes.Trim(ciphertext, "\x00")) == 0 && len(bytes.Trim(want, "\x00")) == 0 {
-			continue
+		if len(bytes.Trim(want, "\x00")) == 0 {
+			continue // never written; what lies there is of before, such as the old backup of the GPT
 		}
 		plain, ok := cipher.open(uint64(i)*block/512, ciphertext, want)
 		if !ok {
