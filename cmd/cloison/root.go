@@ -48,6 +48,7 @@ runs it in a virtual machine with Secure Boot and a TPM, and verifies it.`,
 	}
 	root.AddCommand(
 		newBuildCommand(),
+		newFlowsCommand(),
 		newKeysCommand(),
 		newManCommand(),
 		newRecoverCommand(),

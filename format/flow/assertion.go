@@ -250,12 +250,19 @@ func plain(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '*' || r == ',' })
 }
 
-// ErrBroken is what a product that breaks an assertion fails with.
-var ErrBroken = errors.New("an assertion is broken")
+// BrokenError says that an assertion is not true of a product.
+type BrokenError struct {
+	Assertion Assertion
+	How       string // the way that information takes, or what a service can do
+}
 
-// Check judges the sentence. An error that Is ErrBroken names what breaks it: the
-// path, or the service. A sentence about a service that the product has not is an
-// error as well: it would be true of anything.
+func (e *BrokenError) Error() string {
+	return fmt.Sprintf("assertion %q is broken: %s", e.Assertion, e.How)
+}
+
+// Check judges the sentence. A BrokenError names what breaks it. A sentence about a
+// service that the product has not is another error: it would be true of
+// anything.
 func (a Assertion) Check(g *Graph) error {
 	var names []string
 	for _, s := range g.Services {
@@ -273,12 +280,12 @@ func (a Assertion) Check(g *Graph) error {
 			through = append(through, Node{Service, name})
 		}
 		if way := g.Flow(g.all(a.from), g.all(a.to), through); way != nil {
-			return fmt.Errorf("%w: %s: %s", ErrBroken, a, arrows(way))
+			return &BrokenError{a, arrows(way)}
 		}
 	case only:
 		for _, s := range g.Services {
 			if how := g.can(s, a.rights[0]); how != "" && !slices.Contains(a.who, s.Name) {
-				return fmt.Errorf("%w: %s: %s", ErrBroken, a, how)
+				return &BrokenError{a, how}
 			}
 		}
 	case nobody:
@@ -290,7 +297,7 @@ func (a Assertion) Check(g *Graph) error {
 				}
 			}
 			if len(how) == len(a.rights) {
-				return fmt.Errorf("%w: %s: %s", ErrBroken, a, strings.Join(how, ", and "))
+				return &BrokenError{a, strings.Join(how, ", and ")}
 			}
 		}
 	default:

@@ -9,7 +9,6 @@ package flow
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -76,20 +75,20 @@ var given = map[string]struct{ in, out, init bool }{
 // outputs is the node that all services with stdio = "log" write to.
 var outputs = Node{Descriptor, "outputs"}
 
-// New makes the graph of services, whose names must differ.
+// New makes the graph of services, which have to fit together.
 //
 // Not in it, for it cannot be told from declarations: what the kernel shows to
 // everybody, such as the time and the load. PID 1 hears from each service that it
 // is ready or alive, two fixed words: that is no flow.
 func New(services []*service.Service) (*Graph, error) {
+	if err := service.CheckTogether(services); err != nil {
+		return nil, err
+	}
 	g := &Graph{Services: slices.SortedFunc(slices.Values(services), func(a, b *service.Service) int { return strings.Compare(a.Name, b.Name) })}
-	provided := map[string]*service.Socket{}
-	for i, s := range g.Services {
-		if i > 0 && g.Services[i-1].Name == s.Name {
-			return nil, fmt.Errorf("there are two services %s", s.Name)
-		}
-		for j := range s.Provides {
-			provided[s.Name+"/"+s.Provides[j].Name] = &s.Provides[j]
+	types := map[string]string{}
+	for _, s := range g.Services {
+		for _, p := range s.Provides {
+			types[s.Name+"/"+p.Name] = p.Type
 		}
 	}
 	b := &builder{}
@@ -102,15 +101,8 @@ func New(services []*service.Service) (*Graph, error) {
 			b.edge(socket, self, s.Provides[i].Type != service.Datagram)
 		}
 		for _, name := range s.Uses {
-			p := provided[name]
-			if p == nil {
-				return nil, fmt.Errorf("%s uses the socket %s, which nobody provides", s.Name, name)
-			}
-			if !slices.Contains(p.Allow, s.Name) {
-				return nil, fmt.Errorf("%s uses the socket %s, which does not allow it", s.Name, name)
-			}
 			// Nothing comes back from a datagram socket: its user has no address.
-			b.edge(self, Node{Socket, name}, p.Type != service.Datagram)
+			b.edge(self, Node{Socket, name}, types[name] != service.Datagram)
 		}
 	}
 	b.nest()

@@ -9,9 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"cloison/format/flow"
 )
 
 // Product is one system that can be built.
@@ -19,8 +24,17 @@ type Product struct {
 	Name     string   `toml:"name"`
 	Title    string   `toml:"title"`    // one line for people
 	Programs []string `toml:"programs"` // folders of cmd/ whose programs are in the core, besides init
+	Services []string `toml:"services"` // names of declarations in image/services
 	Release  Release  `toml:"release"`
 	Disk     Disk     `toml:"disk"`
+	// Assertions are about what can flow where; the build checks them.
+	Assertions []Assertion `toml:"assertions"`
+}
+
+// Assertion is a sentence of package flow, and its reason.
+type Assertion struct {
+	Assert string `toml:"assert"`
+	Why    string `toml:"why"` // one line for people
 }
 
 // Release is what tells one build that is published from another.
@@ -99,6 +113,25 @@ func (p Product) check() error {
 	for _, program := range p.Programs {
 		if !nameForm.MatchString(program) {
 			return fmt.Errorf("programs has %q, which is not a folder of cmd/", program)
+		}
+	}
+	if p.Services == nil {
+		return errors.New("services is missing: an empty list says that there are none")
+	}
+	for i, name := range p.Services {
+		if !nameForm.MatchString(name) || slices.Contains(p.Services[:i], name) {
+			return fmt.Errorf("services has %q, which is not a name of image/services, once", name)
+		}
+	}
+	for i, a := range p.Assertions {
+		if _, err := flow.ParseAssertion(a.Assert); err != nil {
+			return fmt.Errorf("assertions: %w", err)
+		}
+		if a.Why == "" || strings.ContainsFunc(a.Why, unicode.IsControl) {
+			return fmt.Errorf("assertions: %q has no reason of one line beside it", a.Assert)
+		}
+		if slices.ContainsFunc(p.Assertions[:i], func(b Assertion) bool { return a.Assert == b.Assert }) {
+			return fmt.Errorf("assertions: %q stands there twice", a.Assert)
 		}
 	}
 	return nil

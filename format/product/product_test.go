@@ -11,6 +11,7 @@ import (
 const whole = `name = "gateway"
 title = "Gateway"
 programs = ["console"]
+services = ["console", "logd"]
 [release]
 version = "1.20.3"
 security_version = 7
@@ -20,6 +21,9 @@ date = 2026-11-23
 esp = 1024
 slot = 256
 state = 512
+[[assertions]]
+assert = "never console -> network:*"
+why = "it needs none"
 `
 
 func TestParse(t *testing.T) {
@@ -27,7 +31,14 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Product{"gateway", "Gateway", []string{"console"}, Release{"1.20.3", 7, 5, toml.LocalDate{Year: 2026, Month: 11, Day: 23}}, Disk{1024, 256, 512}}
+	want := Product{
+		"gateway", "Gateway",
+		[]string{"console"},
+		[]string{"console", "logd"},
+		Release{"1.20.3", 7, 5, toml.LocalDate{Year: 2026, Month: 11, Day: 23}},
+		Disk{1024, 256, 512},
+		[]Assertion{{"never console -> network:*", "it needs none"}},
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Parse, -want +got:\n%s", diff)
 	}
@@ -50,6 +61,11 @@ func TestParseRefuses(t *testing.T) {
 		{`slot = 256`, ``, "disk.slot = 0 is not between 16 and 65536 MiB"},
 		{`state = 512`, `state = 1`, "disk.state = 1 is not between 64 and 16777216 MiB"},
 		{`["console"]`, `["../sh"]`, `programs has "../sh", which is not a folder of cmd/`},
+		{`services = ["console", "logd"]`, ``, "services is missing: an empty list says that there are none"},
+		{`"logd"]`, `"../logd"]`, `services has "../logd", which is not a name of image/services, once`},
+		{`"logd"]`, `"console"]`, `services has "console", which is not a name of image/services, once`},
+		{`-> network:*`, `to network:*`, `assertions: cannot read the assertion "never console to network:*": "to" stands where "->" has to`},
+		{`why = "it needs none"`, ``, `assertions: "never console -> network:*" has no reason of one line beside it`},
 	} {
 		_, err := Parse([]byte(strings.Replace(whole, test.old, test.new, 1)))
 		if err == nil || err.Error() != test.want {

@@ -16,6 +16,7 @@ import (
 	"cloison/format/hint"
 	"cloison/format/nearest"
 	"cloison/format/product"
+	"cloison/host/flows"
 	"cloison/host/kernelbuild"
 	"cloison/host/keys"
 	"cloison/host/program"
@@ -79,8 +80,15 @@ type Result struct {
 // Build makes a system. A build that is killed leaves nothing behind that
 // the next one, or a reader of its folder, would take for finished.
 func Build(ctx context.Context, o Options) (*Result, error) {
-	p, err := readProduct(o.Tree, o.Product)
+	p, err := ReadProduct(o.Tree, o.Product)
 	if err != nil {
+		return nil, err
+	}
+	services, err := flows.Services(o.Tree, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := flows.Check(p, services); err != nil {
 		return nil, err
 	}
 	if o.Out == "" {
@@ -143,7 +151,8 @@ func Products(tree string) ([]string, error) {
 	return names, nil
 }
 
-func readProduct(tree, name string) (product.Product, error) {
+// ReadProduct reads the declaration of a product in a source tree.
+func ReadProduct(tree, name string) (product.Product, error) {
 	known, err := Products(tree)
 	if err != nil {
 		return product.Product{}, err
