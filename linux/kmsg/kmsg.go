@@ -22,6 +22,7 @@ const Node = "/dev/kmsg"
 const (
 	Critical = 2
 	Warning  = 4
+	Info     = 6
 )
 
 // ConsoleLevels is the value of the parameter kernel.printk with which the

@@ -3,6 +3,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -20,9 +21,11 @@ type Spec struct {
 	UID, GID uint32 // it has no other groups
 	// Terminal makes descriptor 0 the controlling terminal of its session.
 	Terminal bool
-	// Isolated gives it network and host name namespaces of its own. (There is no
-	// System V IPC in the kernel.)
-	Isolated bool
+	// PIDs gives it a PID namespace of its own, whose first process it is: when it
+	// ends, the kernel ends all that it has started.
+	PIDs bool
+	// Group is the folder of the control group that it starts in, or nil for ours.
+	Group *os.File
 }
 
 // Start starts a program in a session of its own and returns its process id.
@@ -55,8 +58,11 @@ func start(s Spec) (int, error) {
 		Setsid: true, Setctty: s.Terminal, Ctty: 0,
 		Credential: &syscall.Credential{Uid: s.UID, Gid: s.GID},
 	}
-	if s.Isolated {
-		sys.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWUTS
+	if s.PIDs {
+		sys.Cloneflags = unix.CLONE_NEWPID
+	}
+	if s.Group != nil {
+		sys.UseCgroupFD, sys.CgroupFD = true, int(s.Group.Fd())
 	}
 	// ForkExec and not os.StartProcess: a Process would have to be waited for,
 	// and PID 1 reaps everything in one place.
@@ -67,6 +73,26 @@ func start(s Spec) (int, error) {
 // Exec becomes the program; it returns only when it could not.
 func Exec(path string, env []string) error {
 	return fmt.Errorf("cannot execute %s: %w", path, syscall.Exec(path, []string{path}, env))
+}
+
+// Pipe returns the two ends of a pipe, ours not blocking.
+func Pipe() (ours, theirs *os.File, err error) {
+	var fd [2]int
+	if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	if err := unix.SetNonblock(fd[0], true); err != nil {
+		return nil, nil, fmt.Errorf("cannot make a pipe: %w", errors.Join(err, unix.Close(fd[0]), unix.Close(fd[1])))
+	}
+	return os.NewFile(uintptr(fd[0]), "pipe"), os.NewFile(uintptr(fd[1]), "pipe"), nil
+}
+
+// Signal sends a signal to one process, which the caller has not reaped yet.
+func Signal(pid int, s syscall.Signal) error {
+	if err := unix.Kill(pid, s); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("cannot signal a process: %w", err)
+	}
+	return nil
 }
 
 // Ended is a process that is no more.
@@ -103,18 +129,4 @@ func KillAll(s syscall.Signal) error {
 		return fmt.Errorf("cannot signal all processes: %w", err)
 	}
 	return nil
-}
-
-// Pair returns two connected sockets that keep message boundaries
-// (AF_UNIX, SOCK_SEQPACKET), for the two sides of a service.
-func Pair() (ours, theirs *os.File, err error) {
-	fd, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot make a socket pair: %w", err)
-	}
-	// Ours is not blocking, so that closing it ends a waiting Read.
-	if err := unix.SetNonblock(fd[0], true); err != nil {
-		return nil, nil, fmt.Errorf("cannot make a socket pair: %w", err)
-	}
-	return os.NewFile(uintptr(fd[0]), "service"), os.NewFile(uintptr(fd[1]), "supervisor"), nil
 }

@@ -5,6 +5,7 @@ package socket
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 
@@ -14,10 +15,20 @@ import (
 // backlog is how many clients may wait while a service is not there.
 const backlog = 64
 
-// Listen makes a listening stream socket at path, which must not exist. Mode
-// says who may connect: it takes the right to write.
-func Listen(path string, mode os.FileMode) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+// Kind is how a socket keeps what is sent.
+type Kind int
+
+// The kinds.
+const (
+	Stream    Kind = unix.SOCK_STREAM    // bytes in order
+	SeqPacket Kind = unix.SOCK_SEQPACKET // messages in order
+	Datagram  Kind = unix.SOCK_DGRAM     // messages, without connections
+)
+
+// Listen makes a socket at path, which must not exist; one with connections
+// listens. Mode says who may connect: it takes the right to write.
+func Listen(path string, kind Kind, mode os.FileMode) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, int(kind)|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a socket: %w", err)
 	}
@@ -27,7 +38,7 @@ func Listen(path string, mode os.FileMode) (*os.File, error) {
 	if err == nil {
 		err = os.Chmod(path, mode)
 	}
-	if err == nil {
+	if err == nil && kind != Datagram {
 		err = unix.Listen(fd, backlog)
 	}
 	if err != nil {
@@ -71,4 +82,84 @@ func PeerOf(c syscall.Conn) (Peer, error) {
 		return Peer{}, fmt.Errorf("cannot tell the peer: %w", err)
 	}
 	return Peer{cred.Pid, cred.Uid, cred.Gid}, nil
+}
+
+// Send sends a message with an open file over a socket that keeps messages
+// (SCM_RIGHTS). Who receives it has the file open, whatever becomes of ours.
+func Send(to *os.File, message string, file *os.File) error {
+	err := unix.Sendmsg(int(to.Fd()), []byte(message), unix.UnixRights(int(file.Fd())), nil, unix.MSG_NOSIGNAL)
+	if err != nil {
+		return fmt.Errorf("cannot send an open file: %w", err)
+	}
+	return nil
+}
+
+// Receive returns the next message of at most 255 bytes and the file that came
+// with it. It waits; at the end of the other side it returns io.EOF.
+func Receive(from *os.File) (message string, file *os.File, err error) {
+	b, rights := make([]byte, 256), make([]byte, unix.CmsgSpace(4))
+	n, m, flags, _, err := unix.Recvmsg(int(from.Fd()), b, rights, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return "", nil, fmt.Errorf("cannot receive an open file: %w", err)
+	}
+	if n == 0 && m == 0 {
+		return "", nil, io.EOF
+	}
+	var fds []int
+	messages, err := unix.ParseSocketControlMessage(rights[:m])
+	if err == nil && len(messages) == 1 {
+		fds, err = unix.ParseUnixRights(&messages[0])
+	}
+	if err != nil || len(fds) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		for _, fd := range fds {
+			_ = unix.Close(fd) // of no use
+		}
+		return "", nil, errors.Join(errors.New("cannot receive an open file: not one short message with one file"), err)
+	}
+	return string(b[:n]), os.NewFile(uintptr(fds[0]), string(b[:n])), nil
+}
+
+// Accept waits for the next connection of a listening socket that does not
+// block. It ends with os.ErrClosed when the socket is closed meanwhile.
+func Accept(l *os.File) (*os.File, error) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("cannot accept a connection: %w", err)
+	}
+	fd := -1
+	var failed error
+	err = raw.Read(func(listening uintptr) bool {
+		fd, _, failed = unix.Accept4(int(listening), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		// A client that gave up while it waited is no reason to end.
+		return failed != unix.EAGAIN && failed != unix.EINTR && failed != unix.ECONNABORTED
+	})
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+	case err != nil:
+		err = os.ErrClosed // the poller has an error of its own for it
+	default:
+		err = failed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot accept a connection: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "client"), nil
+}
+
+// Dial connects to the stream socket at path.
+func Dial(path string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		// It waits while the backlog is full, and not longer.
+		if err = unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err == nil {
+			err = unix.SetNonblock(fd, true)
+		}
+		if err != nil {
+			err = errors.Join(err, unix.Close(fd))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to %s: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }

@@ -1,15 +1,18 @@
 package socket
 
 import (
+	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
 func TestListenAndPeer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	f, err := Listen(path, 0o660)
+	f, err := Listen(path, Stream, 0o660)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,8 +39,51 @@ func TestListenAndPeer(t *testing.T) {
 	if got, err := PeerOf(served.(*net.UnixConn)); got != want || err != nil {
 		t.Errorf("PeerOf() = %+v, %v, want %+v", got, err, want)
 	}
-	if _, err := Listen(path, 0o600); err == nil {
+	if _, err := Listen(path, Stream, 0o600); err == nil {
 		t.Error("Listen at a path that exists = nil, want an error")
+	}
+}
+
+func TestSendAndReceive(t *testing.T) {
+	fd, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := os.NewFile(uintptr(fd[0]), "a"), os.NewFile(uintptr(fd[1]), "b")
+	defer b.Close()
+	for _, name := range []string{"one", "two"} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.WriteString(name); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(w.Close(), Send(a, name, r), r.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.WriteString("nothing with it"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"one", "two"} {
+		name, file, err := Receive(b)
+		if name != want || err != nil {
+			t.Fatalf("Receive() = %q, %v, want %q", name, err, want)
+		}
+		if got, err := io.ReadAll(file); string(got) != want || err != nil {
+			t.Errorf("the file of %s holds %q, %v", want, got, err)
+		}
+		file.Close()
+	}
+	if _, _, err := Receive(b); err == nil || err == io.EOF {
+		t.Errorf("Receive() of a message without a file = %v, want an error", err)
+	}
+	if _, _, err := Receive(b); err != io.EOF {
+		t.Errorf("Receive() at the end = %v, want io.EOF", err)
 	}
 }
 

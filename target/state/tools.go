@@ -111,10 +111,11 @@ func makeFileSystem(say func(string, ...any)) error {
 	p := progress{say: say}
 	_, err = process.Run(process.Command{
 		Path: mke2fs, Env: environment, Deadline: mke2fsDeadline, Progress: p.hear,
-		// One inode for 64 KiB: the tables are written in full, now. Nothing is
-		// kept back for root.
+		// One inode for 64 KiB: the tables are written in full, now. The
+		// last blocks are kept for root: PID 1 can write when services have filled
+		// the rest.
 		Args: []string{
-			"-t", "ext4", "-F", "-b", strconv.Itoa(blockSize), "-i", "65536", "-m", "0", "-L", luks2.Label,
+			"-t", "ext4", "-F", "-b", strconv.Itoa(blockSize), "-i", "65536", "-m", "5", "-L", luks2.Label,
 			"-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", node,
 		},
 	})
