@@ -23,7 +23,6 @@ import (
 type Product struct {
 	Name     string   `toml:"name"`
 	Title    string   `toml:"title"`    // one line for people
-	Programs []string `toml:"programs"` // folders of cmd/ whose programs are in the core, besides init
 	Services []string `toml:"services"` // names of declarations in image/services
 	Release  Release  `toml:"release"`
 	Disk     Disk     `toml:"disk"`
@@ -109,11 +108,6 @@ func (p Product) check() error {
 		return fmt.Errorf("disk.slot = %d is not between %d and %d MiB", p.Disk.Slot, minSlot, maxSlot)
 	case p.Disk.State < minState || p.Disk.State > maxState:
 		return fmt.Errorf("disk.state = %d is not between %d and %d MiB", p.Disk.State, minState, maxState)
-	}
-	for _, program := range p.Programs {
-		if !nameForm.MatchString(program) {
-			return fmt.Errorf("programs has %q, which is not a folder of cmd/", program)
-		}
 	}
 	if p.Services == nil {
 		return errors.New("services is missing: an empty list says that there are none")

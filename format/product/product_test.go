@@ -10,7 +10,6 @@ import (
 
 const whole = `name = "gateway"
 title = "Gateway"
-programs = ["console"]
 services = ["console", "logd"]
 [release]
 version = "1.20.3"
@@ -33,7 +32,6 @@ func TestParse(t *testing.T) {
 	}
 	want := Product{
 		"gateway", "Gateway",
-		[]string{"console"},
 		[]string{"console", "logd"},
 		Release{"1.20.3", 7, 5, toml.LocalDate{Year: 2026, Month: 11, Day: 23}},
 		Disk{1024, 256, 512},
@@ -60,7 +58,6 @@ func TestParseRefuses(t *testing.T) {
 		{`esp = 1024`, `esp = 1`, "disk.esp = 1 is not between 64 and 4096 MiB"},
 		{`slot = 256`, ``, "disk.slot = 0 is not between 16 and 65536 MiB"},
 		{`state = 512`, `state = 1`, "disk.state = 1 is not between 64 and 16777216 MiB"},
-		{`["console"]`, `["../sh"]`, `programs has "../sh", which is not a folder of cmd/`},
 		{`services = ["console", "logd"]`, ``, "services is missing: an empty list says that there are none"},
 		{`"logd"]`, `"../logd"]`, `services has "../logd", which is not a name of image/services, once`},
 		{`"logd"]`, `"console"]`, `services has "console", which is not a name of image/services, once`},

@@ -59,7 +59,7 @@ func (s *Service) Check() error {
 	for _, v := range s.Environment {
 		variables = append(variables, v.Name)
 		c.is(isVariable(v.Name), "environment has the name %q", v.Name)
-		c.is(!strings.HasPrefix(v.Name, "LISTEN_") && !strings.HasPrefix(v.Name, "LD_"), "environment must not set %s", v.Name)
+		c.is(!strings.HasPrefix(v.Name, "LISTEN_") && !strings.HasPrefix(v.Name, "CLOISON_") && !strings.HasPrefix(v.Name, "LD_"), "environment must not set %s", v.Name)
 		c.is(printable(v.Value), "environment has an unprintable value for %s", v.Name)
 	}
 	c.once("environment", variables)
@@ -94,7 +94,7 @@ func (s *Service) checkRoot(c *checker) {
 	}
 	for _, d := range s.Devices {
 		c.path("devices.path", d.Path)
-		c.is(strings.HasPrefix(d.Path, "/dev/"), "devices.path = %q is not below /dev", d.Path)
+		c.is(path.Dir(d.Path) == "/dev", "devices.path = %q is not in /dev", d.Path)
 		c.word("devices.access", d.Access, Read, Write)
 		c.line("devices.why", d.Why)
 		for _, i := range d.Ioctls {

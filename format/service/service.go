@@ -43,6 +43,10 @@ func SocketPath(name, socket string) string { return Sockets + "/" + name + "/" 
 // the root of a service.
 func StatePath(name, inside string) string { return States + "/" + name + "/" + path.Base(inside) }
 
+// Peers is the variable in which a service that provides sockets finds who may
+// connect: NAME=ID, separated by commas.
+const Peers = "CLOISON_PEERS"
+
 // Words of the fields that choose.
 const (
 	None = "none"
@@ -75,8 +79,8 @@ type Service struct {
 	ID        uint32   `toml:"-"`     // user and group, of nobody else; from image/services/ids
 	Program   string   `toml:"program"`
 	Arguments []string `toml:"arguments"` // without the program's own name
-	// Files are more files of the SDK, absolute paths, that a C program opens
-	// while it runs: they are in its root with all that they need.
+	// Files are plug-ins of the SDK, absolute paths, that a C program loads while
+	// it runs: they are in its root with all that they need.
 	Files       []string   `toml:"files"`
 	Environment []Variable `toml:"environment"` // the whole environment
 	Stdio       string     `toml:"stdio"`       // descriptors 0 to 2: Log or Console
@@ -297,8 +301,8 @@ func decimal(s string, most uint64) (uint64, error) {
 // given. The launcher tells it by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES
 // (sd_listen_fds(3)).
 //
-// PID 1 starts the launcher as Launcher NAME, without an environment, as the
-// first process of a new PID namespace (CLONE_NEWPID) and in the service's
+// PID 1 starts the launcher as Launcher NAME, with no environment but Peers where
+// the service provides a socket, as the first process of a new PID namespace (CLONE_NEWPID) and in the service's
 // cgroup (CLONE_INTO_CGROUP), with these descriptors in their places and one
 // more behind them: the status. The launcher writes one line to it when it
 // cannot start the service; when it has, the descriptor is closed and empty.
@@ -318,4 +322,28 @@ func (s *Service) Descriptors() []string {
 func (s *Service) Ours() (folder string, ok bool) {
 	folder, ok = strings.CutPrefix(s.Program, "/usr/lib/cloison/")
 	return folder, ok
+}
+
+// Places returns what a service's root has to mount on, absolute paths: folders,
+// and empty files for the sockets that it uses.
+func (s *Service) Places() (folders, files []string) {
+	if s.Proc == Own {
+		folders = append(folders, "/proc")
+	}
+	if len(s.Devices) > 0 {
+		folders = append(folders, "/dev")
+	}
+	folders = append(folders, s.Sys...)
+	for _, w := range s.Writable {
+		folders = append(folders, w.Path)
+	}
+	folders = append(folders, s.State...)
+	for _, c := range s.Config {
+		folders = append(folders, c.Path)
+	}
+	for _, u := range s.Uses {
+		from, socket, _ := strings.Cut(u, "/")
+		files = append(files, SocketPath(from, socket))
+	}
+	return folders, files
 }

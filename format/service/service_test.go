@@ -82,7 +82,7 @@ func TestCheck(t *testing.T) {
 		"network = ":                   func(s *Service) { s.Network = "" },
 		"proc = ":                      func(s *Service) { s.Proc = "all" },
 		"below /sys":                   func(s *Service) { s.Sys = []string{"/proc/x"} },
-		"below /dev":                   func(s *Service) { s.Devices[0].Path = "/sys/x" },
+		"not in /dev":                  func(s *Service) { s.Devices[0].Path = "/sys/x" },
 		"devices.why":                  func(s *Service) { s.Devices[0].Why = "" },
 		"writable.size":                func(s *Service) { s.Writable[0].Size = 0 },
 		"cannot lie in /proc":          func(s *Service) { s.Proc, s.Writable[0].Path = None, "/proc/x" },
@@ -125,6 +125,16 @@ func TestCheck(t *testing.T) {
 		if text, err := s.Print(); err == nil {
 			t.Errorf("Print printed a declaration that is wrong:\n%s", text)
 		}
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	folders, files := full().Places()
+	if want := []string{"/proc", "/dev", "/sys/class/rtc", "/tmp", "/var/lib/timed", "/etc/time"}; !slices.Equal(folders, want) {
+		t.Errorf("folders %q, want %q", folders, want)
+	}
+	if want := []string{"/run/services/logd/events"}; !slices.Equal(files, want) {
+		t.Errorf("files %q, want %q", files, want)
 	}
 }
 

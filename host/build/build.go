@@ -16,6 +16,7 @@ import (
 	"cloison/format/hint"
 	"cloison/format/nearest"
 	"cloison/format/product"
+	"cloison/format/service"
 	"cloison/host/flows"
 	"cloison/host/kernelbuild"
 	"cloison/host/keys"
@@ -121,7 +122,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	}
 	defer os.RemoveAll(work)
 
-	b := builder{Options: o, product: p, store: store, work: work}
+	b := builder{Options: o, product: p, services: services, store: store, work: work}
 	if err := b.run(ctx); err != nil {
 		if errors.Is(err, syscall.ENOSPC) {
 			err = hint.Wrap(err, "free some disk space and try again: nothing half-written is kept")
@@ -211,10 +212,11 @@ func openKeys(o *Options) (keys.Store, error) {
 // builder holds what the stages of one build hand on.
 type builder struct {
 	Options
-	product product.Product
-	store   keys.Store
-	work    string // scratch, removed at the end
-	result  string // what will be installed
+	product  product.Product
+	services []*service.Service
+	store    keys.Store
+	work     string // scratch, removed at the end
+	result   string // what will be installed
 
 	sdk    *sdk.SDK
 	kernel *kernelbuild.Kernel

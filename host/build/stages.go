@@ -27,6 +27,7 @@ import (
 	"cloison/host/program"
 	"cloison/host/sbom"
 	"cloison/host/sdk"
+	"cloison/host/serviceroot"
 	"cloison/linux/file"
 )
 
@@ -49,7 +50,7 @@ func (b *builder) run(ctx context.Context) (err error) {
 	if err := os.Mkdir(b.result, 0o755); err != nil {
 		return err
 	}
-	names := append([]string{"initramfs", "init"}, b.product.Programs...)
+	names := b.programs()
 	if b.chain, err = program.Fetch(ctx, b.Tree, names...); err != nil {
 		return err
 	}
@@ -145,6 +146,18 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 	return b.manifest(id, image, boot, signed, programs)
 }
 
+// programs are the folders of cmd that a build compiles: PID 1, what comes before
+// it, the launcher, and the programs of the services.
+func (b *builder) programs() []string {
+	names := []string{"initramfs", "init", "launch"}
+	for _, s := range b.services {
+		if name, ours := s.Ours(); ours && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // core places the files of the system and makes its image.
 func (b *builder) core(ctx context.Context, id core.Identity, programs map[string]program.Program) (*core.Image, error) {
 	files := []core.File{
@@ -155,8 +168,19 @@ func (b *builder) core(ctx context.Context, id core.Identity, programs map[strin
 	for _, dir := range []string{"dev", "proc", "run", "sys", "tmp", "efi", "state"} {
 		files = append(files, core.File{Name: dir, Mode: fs.ModeDir | 0o555})
 	}
-	for _, name := range append([]string{"init"}, b.product.Programs...) {
-		files = append(files, core.File{Name: "usr/lib/cloison/" + name, Mode: 0o555, From: programs[name].Path})
+	compiled := map[string]string{}
+	for name, p := range programs {
+		compiled[name] = p.Path
+	}
+	for _, name := range []string{"init", "launch"} {
+		files = append(files, core.File{Name: "usr/lib/cloison/" + name, Mode: 0o555, From: compiled[name]})
+	}
+	for _, s := range b.services {
+		root, err := serviceroot.Files(s, compiled, b.sdk.Root)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, root...)
 	}
 	work := filepath.Join(b.work, "core")
 	if err := os.Mkdir(work, 0o755); err != nil {

@@ -48,8 +48,9 @@ func Make(ctx context.Context, s *sdk.SDK, id Identity, files []File, work, out 
 	if err := os.Mkdir(root, 0o755); err != nil {
 		return nil, err
 	}
+	placed := map[origin]string{}
 	for _, f := range files {
-		if err := place(root, f); err != nil {
+		if err := place(root, f, placed); err != nil {
 			return nil, fmt.Errorf("cannot place /%s: %w", f.Name, err)
 		}
 	}
@@ -69,22 +70,35 @@ func Make(ctx context.Context, s *sdk.SDK, id Identity, files []File, work, out 
 	return protect(filepath.Join(work, "core"), out, id)
 }
 
-func place(root string, f File) error {
+// place puts one file below root. What is copied from the same file twice is one
+// file with two names: its blocks are in the image once. placed has the first.
+func place(root string, f File, placed map[origin]string) error {
 	at := filepath.Join(root, filepath.FromSlash(path.Clean("/"+f.Name)))
 	if f.Mode.IsDir() {
 		return errors.Join(os.MkdirAll(at, 0o755), os.Chmod(at, f.Mode.Perm()))
 	}
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		return err
+	}
 	data := f.Data
 	if f.From != "" {
+		first, ok := placed[origin{f.From, f.Mode}]
+		if ok {
+			return os.Link(first, at)
+		}
+		placed[origin{f.From, f.Mode}] = at
 		var err error
 		if data, err = os.ReadFile(f.From); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
-		return err
-	}
 	return errors.Join(os.WriteFile(at, data, 0o600), os.Chmod(at, f.Mode.Perm()))
+}
+
+// origin is what makes two files of the core the same.
+type origin struct {
+	from string
+	mode fs.FileMode
 }
 
 // protect appends the verity tree and the parity to a file system.
