@@ -1,7 +1,7 @@
 // Package console is the service at the machine's console: it shows what was
 // verified and takes a few fixed words. It has no privilege; it asks PID 1 over
 // a socket that keeps message boundaries, one word a message, and gets one text
-// back.
+// back. The log it gets from the log service, over Varlink.
 package console
 
 import (
@@ -13,12 +13,18 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
+
+	format "cloison/format/service"
+	"cloison/target/service"
+	"cloison/target/varlink"
 )
 
 // Prompt is what it prints when it waits for a word.
 const Prompt = "cloison> "
 
 const help = `  status    what was verified, measured and repaired
+  log       the last lines of the log
   escrow    the recovery passphrase of the state volume, encrypted to the integrator
   reboot    restart the machine
   poweroff  switch the machine off
@@ -28,54 +34,99 @@ const help = `  status    what was verified, measured and repaired
 // maxAnswer is larger than any text of PID 1, in bytes.
 const maxAnswer = 1 << 16
 
-// Main is the program: descriptors 0 and 1 are the console, 3 leads to PID 1.
+// lastLines is how many lines of the log are shown.
+const lastLines = 100
+
+// patience is how long the log may take to answer.
+const patience = 10 * time.Second
+
+// Main is the program: descriptors 0 and 1 are the console, "supervisor" leads to
+// PID 1.
 func Main() {
 	// Keys at the console end no service.
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
-	if err := Run(os.Stdin, os.Stdout, os.NewFile(3, "supervisor")); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintf(os.Stderr, "cloison: console: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// Run tells PID 1 that the console is ready, shows its first answer, and serves
-// until in ends.
-func Run(in io.Reader, out io.Writer, supervisor io.ReadWriter) error {
-	banner, err := ask(supervisor, "ready")
+func run() error {
+	notify, err := service.Notify()
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, "\n%s\nType help for what can be done here.\n%s", banner, Prompt); err != nil {
+	supervisor, err := service.Descriptor("supervisor")
+	if err != nil {
+		return err
+	}
+	return Console{In: os.Stdin, Out: os.Stdout, Supervisor: supervisor, Log: tail}.Run(notify.Ready)
+}
+
+// tail asks the log service for its last lines.
+func tail() ([]string, error) {
+	var reply struct {
+		Lines []string `json:"lines"`
+	}
+	err := varlink.Do(format.SocketPath("logd", "log"), "cloison.log.Tail", map[string]int{"lines": lastLines}, &reply, patience)
+	return reply.Lines, err
+}
+
+// Console is what the program works with.
+type Console struct {
+	In         io.Reader
+	Out        io.Writer
+	Supervisor io.ReadWriter
+	Log        func() ([]string, error) // the last lines
+}
+
+// Run says that the console is ready, waits until the whole system is, shows its
+// status and serves until In ends.
+func (c Console) Run(ready func() error) error {
+	if err := ready(); err != nil {
+		return err
+	}
+	banner, err := ask(c.Supervisor, "begin")
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c.Out, "\n%s\nType help for what can be done here.\n%s", banner, Prompt); err != nil {
 		return err
 	}
 	// A longer line is an error and ends the service, which is started again.
-	lines := bufio.NewScanner(in)
+	lines := bufio.NewScanner(c.In)
 	for lines.Scan() {
-		answer, err := obey(supervisor, strings.TrimSpace(lines.Text()))
+		answer, err := c.obey(strings.TrimSpace(lines.Text()))
 		if err != nil {
 			return err
 		}
-		if _, err := io.WriteString(out, answer+Prompt); err != nil {
+		if _, err := io.WriteString(c.Out, answer+Prompt); err != nil {
 			return err
 		}
 	}
 	return lines.Err()
 }
 
-func obey(supervisor io.ReadWriter, word string) (string, error) {
+func (c Console) obey(word string) (string, error) {
 	switch word {
 	case "":
 		return "", nil
 	case "help":
 		return help, nil
 	case "status", "escrow":
-		return ask(supervisor, word)
+		return ask(c.Supervisor, word)
+	case "log":
+		lines, err := c.Log()
+		if err != nil {
+			return err.Error() + "\n", nil // the console stays
+		}
+		return strings.Join(append(lines, ""), "\n"), nil
 	case "reboot", "poweroff":
 		// The answer is the end of this program.
-		if _, err := io.WriteString(supervisor, word); err != nil {
+		if _, err := io.WriteString(c.Supervisor, word); err != nil {
 			return "", err
 		}
-		return "", wait(supervisor)
+		return "", wait(c.Supervisor)
 	}
 	return fmt.Sprintf("unknown command %q: type help for what can be done here\n", word), nil
 }

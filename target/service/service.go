@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	format "cloison/format/service"
 )
 
 // first is the descriptor after the standard ones (SD_LISTEN_FDS_START).
@@ -53,7 +55,7 @@ func names(count, list string) ([]string, error) {
 
 // Peers returns which user is which service, of those that may connect to a
 // socket of this one.
-func Peers() (map[uint32]string, error) { return peers(os.Getenv("CLOISON_PEERS")) }
+func Peers() (map[uint32]string, error) { return peers(os.Getenv(format.Peers)) }
 
 func peers(list string) (map[uint32]string, error) {
 	all := map[uint32]string{}

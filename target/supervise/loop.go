@@ -3,25 +3,26 @@ package supervise
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
 	"cloison/format/kmsg"
 	"cloison/linux/devicemapper"
 	log "cloison/linux/kmsg"
-	"cloison/linux/mount"
 	"cloison/linux/power"
 	"cloison/linux/process"
 	"cloison/linux/terminal"
-	"cloison/target/state"
 )
 
 const (
-	restartDelay = time.Second
-	// patience is how long services have to end when the machine does.
-	patience = 5 * time.Second
+	// patience is how long services have to end when the machine does: longer
+	// than the longest of their own limits should be.
+	patience = 20 * time.Second
 	// settle is how long corrections are gathered before they are said.
 	settle = 500 * time.Millisecond
+	// reseed is how often a seed for the next boot is saved.
+	reseed = time.Hour
 )
 
 // loop is the one place where things happen. It returns only with the reason
@@ -31,8 +32,16 @@ func (s *supervisor) loop() error {
 	defer feed.Stop()
 	late := time.NewTimer(readyDeadline)
 	defer late.Stop()
-	var restart, counted <-chan time.Time
+	seed := time.NewTicker(reseed)
+	defer seed.Stop()
+	wait := time.NewTimer(0)
+	defer wait.Stop()
+	var counted <-chan time.Time
 	for {
+		if err := s.settleServices(); err != nil {
+			return err
+		}
+		wait.Reset(time.Until(s.wake(time.Now())))
 		select {
 		case <-feed.C:
 			if err := s.feed(); err != nil {
@@ -41,26 +50,24 @@ func (s *supervisor) loop() error {
 		case err := <-s.fatal:
 			return err
 		case <-late.C:
-			return fmt.Errorf("the console service is not ready after %v", readyDeadline)
+			if s.ready == 0 && s.ending == nil {
+				return fmt.Errorf("not ready after %v: %s", readyDeadline, s.pending())
+			}
 		case sig := <-s.signals:
 			if sig != syscall.SIGCHLD {
 				continue
 			}
-			ended, err := s.reap()
-			if err != nil {
+			if err := s.reap(); err != nil {
 				return err
 			}
-			if ended && s.ready == 0 {
-				return errors.New("the console service ended before it was ready")
+		case <-wait.C:
+			for _, h := range s.services {
+				if err := s.act(h, h.next(time.Now(), timed, "")); err != nil {
+					return err
+				}
 			}
-			if ended {
-				restart = time.After(restartDelay)
-			}
-		case <-restart:
-			var err error
-			if s.console, err = startConsole(s); err != nil {
-				return err
-			}
+		case <-seed.C:
+			s.saveSeed()
 		case <-s.corrected:
 			if counted == nil {
 				counted = time.After(settle)
@@ -74,56 +81,57 @@ func (s *supervisor) loop() error {
 			if err := s.tellForged(r); err != nil {
 				return err
 			}
-		case r := <-s.requests:
-			if r.from != s.console {
+		case n := <-s.notices:
+			if n.run.of.run != n.run {
 				continue // of one that has ended meanwhile
 			}
-			switch r.word {
-			case "ready":
-				late.Stop()
-				if s.ready == 0 {
-					if err := s.allReady(); err != nil {
-						return err
-					}
-				}
-				fallthrough
-			case "status":
-				st, err := s.status(true)
-				if err != nil {
-					return err
-				}
-				s.console.answer(st.String())
-			case "escrow":
-				text, err := state.Escrow(state.Folder)
-				if err != nil {
-					return err
-				}
-				s.console.answer(string(text))
-			case "reboot":
-				return s.stop("restarting", power.Restart)
-			case "poweroff":
-				return s.stop("switching off", power.Off)
-			default:
-				s.console.answer("unknown request\n")
+			if err := s.notice(n); err != nil {
+				return err
 			}
 		}
 	}
 }
 
-// reap collects all that have ended and tells whether the console was among
-// them.
-func (s *supervisor) reap() (console bool, err error) {
-	for {
-		e, ok, err := process.Reap()
-		if err != nil || !ok {
-			return console, err
-		}
-		if s.console != nil && e.PID == s.console.pid {
-			s.say("console service ended: %s", e.How)
-			s.console.close()
-			s.console, console = nil, true
+// wake is when the loop has to look at the services, whatever happens.
+func (s *supervisor) wake(now time.Time) time.Time {
+	at := wake(s.units(), now)
+	if s.ending != nil && s.ending.late.Before(at) {
+		at = s.ending.late
+	}
+	return at
+}
+
+// notice follows what a service or its launcher says.
+func (s *supervisor) notice(n notice) error {
+	if n.word != "" {
+		return s.obey(n.run, n.word)
+	}
+	h := n.run.of
+	was := h.stage
+	if err := s.act(h, h.next(time.Now(), n.what, "")); err != nil {
+		return err
+	}
+	if h.stage == ready && was != ready {
+		return s.log.Printf(log.Info, "cloison: service %s is ready", h.Name)
+	}
+	return nil
+}
+
+// settleServices starts what can be started, says that all are ready, or goes on
+// ending the machine.
+func (s *supervisor) settleServices() error {
+	if s.ending != nil {
+		return s.goOnEnding()
+	}
+	for _, u := range startable(s.units()) {
+		if err := s.act(s.of(u), launch); err != nil {
+			return err
 		}
 	}
+	if s.ready == 0 && s.pending() == "" {
+		return s.allReady()
+	}
+	return nil
 }
 
 // follow listens to the kernel's log for repaired and for forged blocks.
@@ -198,38 +206,61 @@ func (s *supervisor) countRepairs() error {
 	return nil
 }
 
-// stop ends the machine in order. It returns only with the reason why it could
-// not.
-func (s *supervisor) stop(word string, end func() error) error {
-	if err := s.log.Printf(log.Warning, "cloison: %s at the console's request", word); err != nil {
-		return err
+// end is how the machine is to end.
+type end struct {
+	word string
+	do   func() error
+	late time.Time // when services are not waited for any more
+}
+
+// stop begins to end the machine in order; the loop goes on with it.
+func (s *supervisor) stop(word string, do func() error) error {
+	if s.ending != nil {
+		return nil
 	}
-	// 1. Ask everybody to end, then end them. The loop stands still meanwhile,
-	// so feed first: this takes less than a watchdog's time.
+	s.ending = &end{word, do, time.Now().Add(patience)}
+	return s.log.Printf(log.Warning, "cloison: %s at the console's request", word)
+}
+
+// goOnEnding asks those services to end that no other needs any more. When none
+// is left it ends the machine; it returns then only with the reason why it could
+// not.
+func (s *supervisor) goOnEnding() error {
+	units := s.units()
+	for _, u := range stoppable(units) {
+		if err := s.act(s.of(u), u.next(time.Now(), asked, "")); err != nil {
+			return err
+		}
+	}
+	left := slices.ContainsFunc(units, func(u *unit) bool { return !u.over() })
+	if left && time.Now().Before(s.ending.late) {
+		return nil
+	}
+	if left {
+		s.say("not all services have ended in %v", patience)
+	}
+	return s.finish()
+}
+
+// finish ends the machine when the services are gone.
+func (s *supervisor) finish() error {
 	if err := s.feed(); err != nil {
 		return err
 	}
-	if err := process.KillAll(syscall.SIGTERM); err != nil {
+	// 1. Nobody else is left, not even one that was not a service.
+	if err := process.KillAll(syscall.SIGKILL); err != nil {
 		return err
-	}
-	if !s.emptied(patience) {
-		if err := process.KillAll(syscall.SIGKILL); err != nil {
-			return err
-		}
-		s.emptied(patience)
 	}
 	// 2. Write everything out. The core is read-only, the ESP is not mounted
 	// after ready, and the rest is memory.
+	s.saveSeed()
 	if err := s.closeState(); err != nil {
 		return err
 	}
 	power.Sync()
-	if err := mount.Unmount("/tmp"); err != nil {
-		return err
-	}
 	// 3. A machine that is off needs no watchdog. One that restarts keeps it
 	// armed: it bites if the restart hangs.
-	if word != "restarting" && s.watchdog != nil {
+	if s.ending.word != "restarting" && s.watchdog != nil {
 		if err := s.watchdog.Disarm(); err != nil {
 			return err
 		}
@@ -239,22 +270,5 @@ func (s *supervisor) stop(word string, end func() error) error {
 	if err := terminal.Drain(); err != nil {
 		return err
 	}
-	return end()
-}
-
-// emptied waits until no service is left, at most for limit.
-func (s *supervisor) emptied(limit time.Duration) bool {
-	end := time.After(limit)
-	for s.console != nil {
-		select {
-		case <-end:
-			return false
-		case <-s.requests: // too late
-		case <-s.signals:
-			if _, err := s.reap(); err != nil {
-				return false
-			}
-		}
-	}
-	return true
+	return s.ending.do()
 }

@@ -5,162 +5,347 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
-	"cloison/linux/efivar"
+	"cloison/format/service"
+	"cloison/linux/cgroup"
+	"cloison/linux/kmsg"
 	"cloison/linux/process"
+	"cloison/linux/socket"
 	"cloison/linux/terminal"
 )
 
-const (
-	consoleProgram = "/usr/lib/cloison/console"
-	// consoleID is the user and group of the console service, of nobody else.
-	consoleID = 901
-)
+// groups is the control group below which each service has its own.
+const groups = cgroup.Root + "/services"
 
-// service is a running service, with our end of its socket.
-type service struct {
-	pid    int
-	socket *os.File
+// weight is every service's share of busy processors.
+const weight = 100
+
+// hosted is a service with what it keeps from one start to the next.
+type hosted struct {
+	*unit
+	group   *cgroup.Group
+	sockets map[string]*os.File // that it provides, listening, by name
+	// What it writes to its standard output goes in at theirs. Whoever is given
+	// "outputs" reads it from ours; it waits in between.
+	ours, theirs *os.File
+	run          *run // nil while it does not run
 }
 
-// request is one word that a service has sent.
-type request struct {
-	from *service
-	word string
+// run is one process of a service.
+type run struct {
+	of       *hosted
+	pid      int
+	notify   *os.File // our ends of its sockets, nil where it has none
+	control  *os.File
+	answers  chan string // what is still to be written to control
+	step     chan string // what the launcher says before it becomes the program
+	oomKills uint64      // of the group, when it started
 }
 
-// startConsole starts the console service: descriptors 0 to 2 are the console,
-// 3 is its socket to us. It has no privilege and no network.
-func startConsole(s *supervisor) (*service, error) {
-	tty, err := terminal.Open()
+// notice is something that happened to a run, for the loop.
+type notice struct {
+	run  *run
+	what event
+	word string // a request, where what is none
+}
+
+// pace is the least time between two words of one service that PID 1 reads.
+const pace = 10 * time.Millisecond
+
+// maxStep bounds what is kept of a launcher's words, in bytes.
+const maxStep = 400
+
+// start starts a service: the launcher in the service's group and in a new
+// PID namespace. It gets
+//
+//	0, 1, 2  /dev/null and the pipe of its output, or the console
+//	3, …     what the declaration names, in its order
+//	last     a pipe on which it names the step that failed; it closes when the
+//	         launcher has become the program
+func (s *supervisor) start(h *hosted) (err error) {
+	r := &run{of: h, step: make(chan string, 1), answers: make(chan string, 1)}
+	var theirs []*os.File // closed here once they are the service's
+	defer func() {
+		for _, f := range theirs {
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			r.close()
+		}
+	}()
+	files, err := h.stdio()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ours, theirs, err := process.Pair()
+	theirs = append(theirs, files[0])
+	for _, name := range h.Descriptors() {
+		f, keep, err := s.descriptor(r, name)
+		if err != nil {
+			return err
+		}
+		if files = append(files, f); !keep {
+			theirs = append(theirs, f)
+		}
+	}
+	usage, err := h.group.Usage()
 	if err != nil {
-		return nil, errors.Join(err, tty.Close())
+		return err
 	}
-	pid, err := process.Start(process.Spec{
-		Path: consoleProgram, Files: []*os.File{tty, tty, tty, theirs},
-		UID: consoleID, GID: consoleID, Terminal: true, Isolated: true,
+	r.oomKills = usage.OOMKills
+	status, said, err := process.Pipe()
+	if err != nil {
+		return err
+	}
+	files, theirs = append(files, said), append(theirs, said)
+	r.pid, err = process.Start(process.Spec{
+		Path: service.Launcher, Args: []string{h.Name}, Env: s.environment(h), Files: files,
+		PIDs: true, Group: h.group.Folder(),
 	})
-	if err = errors.Join(err, theirs.Close(), tty.Close()); err != nil {
-		return nil, errors.Join(err, ours.Close())
+	if err != nil {
+		return errors.Join(err, status.Close())
 	}
-	c := &service{pid, ours}
-	go s.guard(func() error { return c.listen(s.requests) })
-	return c, nil
+	go s.guard(func() error { return r.launched(status, s.notices) })
+	if r.notify != nil {
+		go s.guard(func() error { return r.listen(r.notify, readiness, s.notices) })
+	}
+	if r.control != nil {
+		go s.guard(func() error { return r.listen(r.control, request, s.notices) })
+		go r.write()
+	}
+	h.run = r
+	return nil
 }
 
-// listen hands the service's words to the loop until it ends.
-func (c *service) listen(requests chan<- request) error {
-	b := make([]byte, 64)
+// stdio opens descriptors 0 to 2; the first is to be closed.
+func (h *hosted) stdio() ([]*os.File, error) {
+	if h.Stdio == service.Console {
+		tty, err := terminal.Open()
+		return []*os.File{tty, tty, tty}, err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start %s: %w", h.Name, err)
+	}
+	return []*os.File{null, h.theirs, h.theirs}, nil
+}
+
+// descriptor opens one of those that the declaration names. keep says that it
+// is not for this run alone.
+func (s *supervisor) descriptor(r *run, name string) (theirs *os.File, keep bool, err error) {
+	if name == service.Notify {
+		r.notify, theirs, err = socket.Pair()
+		return theirs, false, err
+	}
+	if f, ok := r.of.sockets[name]; ok {
+		return f, true, nil
+	}
+	for _, g := range gifts {
+		if g.name == name {
+			return g.open(s, r)
+		}
+	}
+	return nil, false, fmt.Errorf("service %s is to be given %s, and nobody knows what that is", r.of.Name, name)
+}
+
+// environment is the launcher's: which user is which of those services that may
+// connect. The launcher hands it on.
+func (s *supervisor) environment(h *hosted) []string {
+	if len(h.Provides) == 0 {
+		return nil
+	}
+	var peers []string
+	for _, other := range s.services {
+		for _, u := range other.Uses {
+			if provider, _, _ := strings.Cut(u, "/"); provider == h.Name {
+				peers = append(peers, fmt.Sprintf("%s=%d", other.Name, other.ID))
+				break
+			}
+		}
+	}
+	return []string{service.Peers + "=" + strings.Join(peers, ",")}
+}
+
+// launched reads the launcher's words until it has become the program or ended.
+func (r *run) launched(status *os.File, notices chan<- notice) error {
+	b, err := io.ReadAll(io.LimitReader(status, maxStep))
+	if err = errors.Join(err, status.Close()); err != nil {
+		return fmt.Errorf("cannot hear the launcher of %s: %w", r.of.Name, err)
+	}
+	r.step <- string(b)
+	if len(b) == 0 {
+		notices <- notice{run: r, what: executed}
+	}
+	return nil
+}
+
+// readiness understands what a service says of itself: two words, and nothing
+// else.
+func readiness(word string) (notice, bool) {
+	switch word {
+	case "ready":
+		return notice{what: told}, true
+	case "alive":
+		return notice{what: lived}, true
+	}
+	return notice{}, false
+}
+
+// request understands a request as one of those in the table.
+func request(word string) (notice, bool) {
+	_, ok := find(word)
+	return notice{word: word}, ok
+}
+
+// listen hands the words on a socket to the loop until the other side ends. It
+// is closed upon a word that has no meaning: who sends one is not ours any more.
+func (r *run) listen(from *os.File, understand func(string) (notice, bool), notices chan<- notice) error {
+	b := make([]byte, 32)
 	for {
-		n, err := c.socket.Read(b)
-		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) || err == nil && n == 0 {
+		n, err := from.Read(b)
+		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || err == nil && n == 0 {
 			return nil // the loop hears of the end by SIGCHLD
 		}
 		if err != nil {
-			return fmt.Errorf("cannot hear the console service: %w", err)
+			return fmt.Errorf("cannot hear the service %s: %w", r.of.Name, err)
 		}
-		requests <- request{c, string(b[:n])}
+		what, ok := understand(string(b[:n]))
+		if !ok {
+			what = notice{what: babbled}
+		}
+		what.run = r
+		notices <- what
+		if !ok {
+			return nil
+		}
+		// Who floods us waits, not we.
+		time.Sleep(pace)
 	}
 }
 
-// answer sends a text. The service may have ended, which is heard elsewhere; one
-// that does not read its answers is not waited for.
-func (c *service) answer(text string) {
-	go func() { _, _ = c.socket.WriteString(text) }()
+// answer sends a text. A service that does not read its answers is not waited
+// for: it gets no more.
+func (r *run) answer(text string) {
+	select {
+	case r.answers <- text:
+	default:
+	}
 }
 
-func (c *service) close() { _ = c.socket.Close() } // nothing is left to lose
-
-// pcrs is what the status shows.
-var pcrs = []PCR{
-	{Index: 4, What: "loader and UKI"},
-	{Index: 7, What: "Secure Boot keys"},
-	{Index: 11, What: "UKI and boot phases"},
-	{Index: 12, What: "unsigned additions"},
-	{Index: 13, What: "unsigned extensions"},
-	{Index: 15, What: "state volume"},
+// write writes the answers until there will be none. The service may have ended,
+// which is heard elsewhere.
+func (r *run) write() {
+	for text := range r.answers {
+		_, _ = r.control.WriteString(text)
+	}
 }
 
-// status gathers what is known now; without measured the PCRs are left out.
-func (s *supervisor) status(measured bool) (Status, error) {
-	st := Status{
-		Title: s.release.Get("PRETTY_NAME"), Version: s.facts.Core.Version,
-		Product: s.release.Get("CLOISON_PRODUCT"), SecurityVersion: s.release.Get("CLOISON_SECURITY_VERSION"),
-		Development: s.facts.Core.Development, RootHash: s.facts.Core.RootHash,
-		Slot: s.facts.Slot, Device: s.facts.Device, GPTBackup: s.facts.GPTBackup,
-		Initramfs: s.facts.Initramfs, Opened: s.facts.Opened, Unsealed: s.facts.Unsealed, PID1: s.started, Ready: s.ready,
-		Repaired: s.repaired, Entry: s.entry, Watchdog: "none: a system that hangs will not restart by itself",
+func (r *run) close() {
+	close(r.answers)
+	for _, f := range []*os.File{r.notify, r.control} {
+		if f != nil {
+			_ = f.Close() // nothing is left to lose
+		}
 	}
-	st.Title = strings.TrimSuffix(strings.TrimSuffix(st.Title, " DEVELOPMENT BUILD"), " "+st.Version)
-	if s.watchdog != nil {
-		st.Watchdog = fmt.Sprintf("%s, %v", s.watchdog.Identity, s.watchdog.Timeout)
+}
+
+// how says why a run has ended, as far as the kernel and the launcher tell.
+func (r *run) how(e process.Ended) (string, error) {
+	usage, err := r.of.group.Usage()
+	if err != nil {
+		return "", err
 	}
-	if err := s.stateStatus(&st); err != nil {
-		return Status{}, err
+	how := e.How
+	// The launcher is gone: its pipe has ended, or the program has it not.
+	select {
+	case step := <-r.step:
+		if step = strings.TrimSpace(step); step != "" {
+			how = "not started: " + step
+		}
+	case <-time.After(time.Second):
 	}
-	if measured {
-		for _, p := range pcrs {
-			var err error
-			if p.Value, err = s.tpm.PCR(p.Index); err != nil {
-				return Status{}, err
+	if usage.OOMKills > r.oomKills {
+		how = fmt.Sprintf("out of memory: it reached its limit of %v", r.of.Limits.Memory)
+	}
+	if r.of.verdict != "" {
+		how = r.of.verdict
+	}
+	return how, nil
+}
+
+// reap collects all that have ended.
+func (s *supervisor) reap() error {
+	for {
+		e, ok, err := process.Reap()
+		if err != nil || !ok {
+			return err
+		}
+		for _, h := range s.services {
+			if h.run == nil || h.run.pid != e.PID {
+				continue
 			}
-			st.PCRs = append(st.PCRs, p)
+			if err := s.ended(h, e); err != nil {
+				return err
+			}
 		}
-		s.loaderTimes(&st)
-	}
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return Status{}, fmt.Errorf("cannot tell the memory in use: %w", err)
-	}
-	total, available, err := memory(string(b))
-	if err != nil {
-		return Status{}, err
-	}
-	st.MemoryTotal, st.MemoryUsed = total, total-available
-	return st, nil
-}
-
-// loaderTimes adds what the loader tells of the time before the kernel. It is
-// for information, and a loader may not tell.
-func (s *supervisor) loaderTimes(st *Status) {
-	begin, err1 := s.vars.Read("LoaderTimeInitUSec", efivar.Loader)
-	end, err2 := s.vars.Read("LoaderTimeExecUSec", efivar.Loader)
-	if err1 != nil || err2 != nil {
-		return
-	}
-	b, err1 := begin.Since()
-	e, err2 := end.Since()
-	if err1 == nil && err2 == nil && e >= b {
-		st.Firmware, st.Loader = b, e-b
 	}
 }
 
-// memory reads MemTotal and MemAvailable, in KiB, from /proc/meminfo (proc(5)).
-func memory(meminfo string) (total, available uint64, err error) {
-	found := 0
-	for line := range strings.Lines(meminfo) {
-		f := strings.Fields(line)
-		if len(f) != 3 || f[2] != "kB" || f[0] != "MemTotal:" && f[0] != "MemAvailable:" {
-			continue
-		}
-		n, err := strconv.ParseUint(f[1], 10, 53)
+// ended follows the end of a service's process. Its PID namespace ended with it,
+// so that nothing else of it is left.
+func (s *supervisor) ended(h *hosted, e process.Ended) error {
+	how, err := h.run.how(e)
+	if err != nil {
+		return err
+	}
+	h.run.close()
+	h.run = nil
+	if err := h.group.Kill(); err != nil {
+		return err
+	}
+	what := ended
+	if e.OK {
+		what = endedOK
+	}
+	h.next(time.Now(), what, how)
+	switch h.stage {
+	case resting:
+		s.say("service %s ended: %s; it starts again in %v", h.Name, how, h.pause)
+	case failed:
+		s.say("service %s failed: %s", h.Name, h.reason)
+	default:
+		return s.log.Printf(kmsg.Info, "cloison: service %s ended: %s", h.Name, how)
+	}
+	if h.stage == failed && h.Start.Required {
+		return fmt.Errorf("the service %s failed: %s", h.Name, h.reason)
+	}
+	return nil
+}
+
+// act does what a service's transition asked for.
+func (s *supervisor) act(h *hosted, a action) error {
+	switch {
+	case a == launch:
+		// Whatever is left of the last run is not there any more, or the new one
+		// would be in one group with it.
+		populated, err := h.group.Populated()
 		if err != nil {
-			return 0, 0, fmt.Errorf("cannot parse /proc/meminfo: %w", err)
+			return err
 		}
-		if found++; f[0] == "MemTotal:" {
-			total = n
-		} else {
-			available = n
+		if populated {
+			h.deadline = time.Now().Add(time.Second)
+			return h.group.Kill()
 		}
+		if err := s.start(h); err != nil {
+			return fmt.Errorf("cannot start the service %s: %w", h.Name, err)
+		}
+		h.next(time.Now(), launched, "")
+	case a == terminate && h.run != nil:
+		return process.Signal(h.run.pid, syscall.SIGTERM)
+	case a == kill:
+		return h.group.Kill()
 	}
-	if found != 2 || available > total {
-		return 0, 0, errors.New("cannot parse /proc/meminfo: no MemTotal and MemAvailable")
-	}
-	return total, available, nil
+	return nil
 }

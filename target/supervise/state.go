@@ -12,9 +12,11 @@ import (
 	"cloison/format/bootfacts"
 	"cloison/format/kmsg"
 	"cloison/linux/devicemapper"
+	random "cloison/linux/entropy"
 	"cloison/linux/file"
 	log "cloison/linux/kmsg"
 	"cloison/linux/mount"
+	"cloison/target/entropy"
 	"cloison/target/seal"
 	"cloison/target/state"
 )
@@ -153,4 +155,28 @@ func (s *supervisor) stateStatus(st *Status) error {
 		TPM: tpm,
 	}
 	return nil
+}
+
+// seedFile is the seed for the next boot, in the state volume. PID 1 alone reads
+// and writes it.
+const seedFile = "seed"
+
+// carrySeed gives the generator the seed that the last boot left. A volume that
+// cannot be written is heard of elsewhere: the generator works without.
+func (s *supervisor) carrySeed() error {
+	credited, err := entropy.Carry(filepath.Join(state.Folder, seedFile), random.Credit)
+	switch {
+	case err != nil:
+		s.say("no seed was credited: %v", err)
+	case credited:
+		return s.log.Printf(log.Info, "cloison: the seed of the last boot was credited, and replaced before")
+	}
+	return nil
+}
+
+// saveSeed leaves a new seed to the next boot.
+func (s *supervisor) saveSeed() {
+	if err := entropy.Save(filepath.Join(state.Folder, seedFile)); err != nil {
+		s.say("%v", err)
+	}
 }

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,17 @@ type Status struct {
 	Watchdog                       string
 	MemoryUsed, MemoryTotal        uint64 // KiB
 	Entry                          string // of the loader, "" where it counts nothing
+	Services                       []ServiceStatus
+}
+
+// ServiceStatus is what is known of one service.
+type ServiceStatus struct {
+	Name, Stage   string
+	For           time.Duration // in this stage
+	PID           int           // 0 while it does not run
+	Restarts      int
+	Memory, Limit uint64 // bytes
+	Reason        string // of its last end, "" where it has not ended yet
 }
 
 // StateStatus is what is known of the state volume. That it is open means that
@@ -81,6 +93,7 @@ func (s Status) String() string {
 		row("boot entry", "%s, marked good", s.Entry)
 	}
 	row("memory in use", "%.1f of %.1f MiB", float64(s.MemoryUsed)/1024, float64(s.MemoryTotal)/1024)
+	s.services(&b)
 	b.WriteString("\n  boot stage           took     since the kernel started\n")
 	stage := func(name string, took, at time.Duration, since bool) {
 		if !since {
@@ -99,6 +112,22 @@ func (s Status) String() string {
 	stage("switch of root", s.PID1-s.Unsealed, s.PID1, true)
 	stage("PID 1 to ready", s.Ready-s.PID1, s.Ready, true)
 	return b.String()
+}
+
+// services prints theirs, in the order of their start.
+func (s Status) services(b *strings.Builder) {
+	b.WriteString("\n  service      stage       for          pid    restarts   memory of limit\n")
+	for _, r := range s.Services {
+		pid := "-"
+		if r.PID != 0 {
+			pid = strconv.Itoa(r.PID)
+		}
+		fmt.Fprintf(b, "    %-10s %-9s %9s %9s %9d %9.1f of %.0f MiB\n", r.Name, r.Stage, r.For.Round(time.Second), pid, r.Restarts,
+			float64(r.Memory)/(1<<20), float64(r.Limit)/(1<<20))
+		if r.Reason != "" {
+			fmt.Fprintf(b, "      last end: %s\n", r.Reason)
+		}
+	}
 }
 
 // rows prints the volume's part.

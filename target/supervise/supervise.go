@@ -47,15 +47,19 @@ type supervisor struct {
 	vars     efivar.Store
 	tpm      *tpm.TPM
 	watchdog *watchdog.Watchdog
-	console  *service
-	started  time.Duration
-	ready    time.Duration // 0 until all required services are
-	entry    string
-	repaired uint64 // as last said
-	state    sealed
+	services []*hosted // in the order of their start
+	beginner *run      // who is to be told the status once all are ready, or nil
+	ending   *end      // nil while the machine is to go on
+	// What the log is given; it stays open from one run to the next.
+	kernelLog, audit *os.File
+	started          time.Duration
+	ready            time.Duration // 0 until all required services are
+	entry            string
+	repaired         uint64 // as last said
+	state            sealed
 
 	signals   chan os.Signal
-	requests  chan request
+	notices   chan notice
 	corrected chan struct{}
 	forged    chan kformat.Record
 	fatal     chan error
@@ -71,7 +75,7 @@ func Main() {
 		vars:      efivar.Store{Dir: efivar.Dir},
 		verdict:   refusal.Verdict{Why: "the loader's counter was not read yet"},
 		signals:   make(chan os.Signal, 16),
-		requests:  make(chan request),
+		notices:   make(chan notice),
 		corrected: make(chan struct{}, 1),
 		forged:    make(chan kformat.Record, 1),
 		fatal:     make(chan error, 1),
@@ -145,14 +149,19 @@ func (s *supervisor) run() error {
 		return err
 	}
 
-	// 8. Listen to the kernel, look at the state volume, then start the services.
+	// 8. Listen to the kernel, and look at the state volume.
 	if err := s.follow(); err != nil {
 		return err
 	}
 	if err := s.openState(); err != nil {
 		return err
 	}
-	if s.console, err = startConsole(s); err != nil {
+	if err := s.carrySeed(); err != nil {
+		return err
+	}
+
+	// 9. Make what services keep from one start to the next. The loop starts them.
+	if err := s.host(); err != nil {
 		return err
 	}
 	return s.loop()
@@ -238,5 +247,16 @@ func (s *supervisor) allReady() error {
 		s.say("boot marked good: %s", s.entry)
 	}
 	// 4. Say so.
-	return s.log.Printf(kmsg.Warning, "%s", st.Marker())
+	if err := s.log.Printf(kmsg.Warning, "%s", st.Marker()); err != nil {
+		return err
+	}
+	if r := s.beginner; r != nil && r.of.run == r {
+		st, err := s.status(true)
+		if err != nil {
+			return err
+		}
+		r.answer(st.String())
+	}
+	s.beginner = nil
+	return nil
 }

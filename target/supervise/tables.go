@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"cloison/linux/cgroup"
 	"cloison/linux/efivar"
 	"cloison/linux/kmsg"
 	"cloison/linux/mount"
@@ -17,6 +18,7 @@ import (
 var mounts = []struct{ kind, at, options, why string }{
 	{"proc", "/proc", "nosuid,nodev,noexec,hidepid=invisible", "a process sees only its own user's"},
 	{"sysfs", "/sys", "nosuid,nodev,noexec,ro", "nobody configures devices by files"},
+	{"cgroup2", cgroup.Root, "nosuid,nodev,noexec,nsdelegate", "groups of the services; PID 1 alone sees them"},
 	{"efivarfs", efivar.Dir, "nosuid,nodev,noexec,ro", "Secure Boot's state; written by nobody"},
 	{"devtmpfs", "/dev", "remount,nosuid,noexec,mode=0755", "device nodes, nothing to execute"},
 	{"devpts", "/dev/pts", "nosuid,noexec,mode=0600,ptmxmode=0000", "terminals; none can be opened yet"},
@@ -49,6 +51,11 @@ var sysctls = []struct{ name, value, why, absent string }{
 	{"kernel.unprivileged_bpf_disabled", "1", "no BPF programs without privilege", "BPF is not built in"},
 	{"net.core.bpf_jit_harden", "2", "constants in compiled filters are blinded", "the BPF compiler is not built in"},
 	{"kernel.printk", kmsg.ConsoleLevels, "the console shows what its reader must see", ""},
+	// What is closed for good.
+	{"kernel.modules_disabled", "1", "nothing is loaded any more", "modules are not built in"},
+	{"kernel.kexec_load_disabled", "1", "no second kernel", "kexec is not built in"},
+	{"kernel.sysrq", "0", "no commands by a key or a break", "it is not built in"},
+	{"kernel.ftrace_enabled", "0", "no tracing of the kernel", "tracing is not built in"},
 	// What a process may do to another.
 	{"kernel.yama.ptrace_scope", "3", "nobody traces, and nobody takes this back", ""},
 	{"kernel.io_uring_disabled", "2", "it escapes seccomp", "io_uring is not built in"},

@@ -1,0 +1,168 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"cloison/format/service"
+	"cloison/linux/audit"
+	"cloison/linux/cgroup"
+	"cloison/linux/process"
+	"cloison/linux/socket"
+)
+
+// gifts are what a service can be given by its declaration, besides its sockets.
+// Whoever has the descriptor needs no right to open it.
+var gifts = []struct {
+	name, what string
+	open       func(s *supervisor, r *run) (theirs *os.File, keep bool, err error)
+}{
+	{"supervisor", "a socket to PID 1, for the words of its table", func(_ *supervisor, r *run) (theirs *os.File, keep bool, err error) {
+		r.control, theirs, err = socket.Pair()
+		return theirs, false, err
+	}},
+	// These two stay open here: the next run goes on where the last one was.
+	{"kmsg", "the kernel's log, for reading", func(s *supervisor, _ *run) (*os.File, bool, error) { return s.kernelLog, true, nil }},
+	{"audit", "the kernel's audit records", func(s *supervisor, _ *run) (*os.File, bool, error) { return s.audit, true, nil }},
+	{"outputs", "a socket with one message for each service: its name, and the pipe with its output", (*supervisor).outputs},
+}
+
+// outputs fills a socket with the pipes of all services that write to the log,
+// and closes our end: nothing else comes.
+func (s *supervisor) outputs(*run) (theirs *os.File, keep bool, err error) {
+	ours, theirs, err := socket.Pair()
+	if err != nil {
+		return nil, false, err
+	}
+	for _, h := range s.services {
+		if h.Stdio == service.Log {
+			err = errors.Join(err, socket.Send(ours, h.Name, h.ours))
+		}
+	}
+	if err = errors.Join(err, ours.Close()); err != nil {
+		return nil, false, errors.Join(err, theirs.Close())
+	}
+	return theirs, false, nil
+}
+
+// declarations reads those of all services of the image.
+func declarations() ([]*service.Service, error) {
+	entries, err := os.ReadDir(service.Folder)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the declarations of the services: %w", err)
+	}
+	var all []*service.Service
+	for _, e := range entries {
+		text, err := os.ReadFile(service.SealedPath(e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the declaration of %s: %w", e.Name(), err)
+		}
+		d, err := service.Parse(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("declaration of %s: %w", e.Name(), err)
+		}
+		if d.Name != e.Name() {
+			return nil, fmt.Errorf("the declaration of %s is that of %s", e.Name(), d.Name)
+		}
+		all = append(all, d)
+	}
+	if err := service.CheckTogether(all); err != nil {
+		return nil, err
+	}
+	return service.Order(all)
+}
+
+// host prepares what services keep from one start to the next: groups, pipes,
+// sockets. After it nothing but processes is made for a service.
+func (s *supervisor) host() error {
+	all, err := declarations()
+	if err != nil {
+		return err
+	}
+	// 1. Groups: what is limited is delegated from the root down.
+	if err := cgroup.Delegate(cgroup.Root, "cpu", "memory", "pids"); err != nil {
+		return err
+	}
+	top, err := cgroup.Make(groups)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(cgroup.Delegate(groups, "cpu", "memory", "pids"), top.Close()); err != nil {
+		return err
+	}
+	for _, d := range all {
+		h := &hosted{unit: &unit{Service: d, stage: waiting}, sockets: map[string]*os.File{}}
+		if h.group, err = cgroup.Make(path.Join(groups, d.Name)); err != nil {
+			return err
+		}
+		limits := cgroup.Limits{Memory: uint64(d.Limits.Memory), PIDs: uint64(d.Limits.Processes), CPU: uint64(d.Limits.CPU), Weight: weight}
+		if err := h.group.Limit(limits); err != nil {
+			return err
+		}
+		// 2. Where its output goes.
+		if h.ours, h.theirs, err = process.Pipe(); err != nil {
+			return err
+		}
+		// 3. Sockets: they are there before anybody could miss them.
+		if err := h.listen(); err != nil {
+			return err
+		}
+		if d.Network != service.None {
+			return fmt.Errorf("the service %s is to be in the network %s, and there is none yet", d.Name, d.Network)
+		}
+		s.services = append(s.services, h)
+	}
+	// 4. What is told to the log, from before the first service on.
+	if s.kernelLog, err = os.Open("/dev/kmsg"); err != nil {
+		return fmt.Errorf("cannot open the kernel's log: %w", err)
+	}
+	s.audit, err = audit.Open()
+	return err
+}
+
+var kinds = map[string]socket.Kind{service.Stream: socket.Stream, service.SeqPacket: socket.SeqPacket, service.Datagram: socket.Datagram}
+
+// listen makes the sockets that the service provides.
+func (h *hosted) listen() error {
+	for _, p := range h.Provides {
+		at := service.SocketPath(h.Name, p.Name)
+		if err := os.MkdirAll(path.Dir(at), 0o711); err != nil {
+			return fmt.Errorf("cannot make the sockets of %s: %w", h.Name, err)
+		}
+		f, err := socket.Listen(at, kinds[p.Type], os.FileMode(p.Mode))
+		if err != nil {
+			return err
+		}
+		h.sockets[p.Name] = f
+	}
+	return nil
+}
+
+// units are the states of all services.
+func (s *supervisor) units() []*unit {
+	units := make([]*unit, len(s.services))
+	for i, h := range s.services {
+		units[i] = h.unit
+	}
+	return units
+}
+
+// of finds the service of a unit.
+func (s *supervisor) of(u *unit) *hosted {
+	return s.services[slices.IndexFunc(s.services, func(h *hosted) bool { return h.unit == u })]
+}
+
+// pending names the required services that are not up.
+func (s *supervisor) pending() string {
+	var names []string
+	for _, h := range s.services {
+		if h.Start.Required && !h.up() {
+			names = append(names, h.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
