@@ -241,7 +241,7 @@ func (o *original) assemble(t testing.TB, c changes) string {
 		esp["loader/keys/auto/"+name] = data
 	}
 	call(c.esp, esp)
-	layout := disk.Plan(product.Disk{ESP: 64, Slot: 16, State: 64})
+	layout := disk.Plan(product.Disk{ESP: 64, Slot: 48, State: 64})
 	guid := func(what string) [16]byte { return [16]byte(hashOf(what)) }
 	diskPath := filepath.Join(dir, build.DiskName)
 	check(t, disk.Make(layout, guid, epoch, esp, filepath.Join(work, "core"), diskPath))

@@ -38,7 +38,7 @@ type tree struct {
 	unread                                error           // the tree was not read to its end
 }
 
-func newTree(called string) *tree { return &tree{called: called} }
+func newTree(called string) *tree { return &tree{called: called, tools: map[string]bool{}} }
 
 // The C programs that an initramfs may have, and where their libraries are.
 var (
@@ -54,7 +54,6 @@ func (t *tree) takeTools(text string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.tools = map[string]bool{}
 	for _, name := range list {
 		if !slices.Contains(toolPrograms, name) && name != toolLinker && !toolLibrary.MatchString(name) {
 			return nil, fmt.Errorf("it lists /%s, which is neither cryptsetup nor mke2fs nor a library", name)

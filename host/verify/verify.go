@@ -64,6 +64,7 @@ const (
 	VerityTree    = "verity tree"
 	FEC           = "fec parity"
 	FileSystem    = "file system"
+	Services      = "services"
 	FileTypes     = "no special files"
 	SetID         = "no setuid or setgid"
 	Writable      = "no writable by others"

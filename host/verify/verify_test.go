@@ -17,11 +17,13 @@ import (
 	"cloison/format/cpio"
 	"cloison/format/hint"
 	"cloison/format/release"
+	"cloison/format/service"
 	"cloison/format/uki"
 	"cloison/host/build"
 	"cloison/host/disk"
 	"cloison/host/keys"
 	"cloison/host/sdk"
+	"cloison/host/serviceroot"
 	"cloison/host/verify"
 )
 
@@ -94,6 +96,38 @@ func core(name string, change func(*entry)) func(*[]entry) {
 			}
 		}
 		panic("no file " + name)
+	}
+}
+
+// console is the folder of a service that is there.
+const console = "usr/lib/cloison/services/console"
+
+// boxed adds a service whose program is one of the SDK, but for the files that
+// without names.
+func boxed(t testing.TB, tools *sdk.SDK, program string, without func(name string) bool) func(*[]entry) {
+	t.Helper()
+	s := &service.Service{
+		Name: "boxed", About: "is of the SDK", ID: 999, Program: program, Stdio: service.Log, Network: service.None, Proc: service.None,
+		Seccomp: service.Seccomp{Groups: []string{"runtime", "libraries"}},
+		Limits:  service.Limits{Memory: 32 << 20, Processes: 32, CPU: 100, Descriptors: 32},
+		Start:   service.Start{Ready: service.Started, Timeout: service.Duration(time.Minute), Restart: service.Never, Stop: service.Duration(time.Second)},
+	}
+	files, err := serviceroot.Files(s, nil, tools.Root)
+	check(t, err)
+	return func(all *[]entry) {
+		for _, f := range files {
+			if without != nil && without(f.Name) {
+				continue
+			}
+			e := entry{Header: tar.Header{Name: f.Name, Mode: int64(f.Mode.Perm()), Typeflag: tar.TypeReg}, data: f.Data}
+			if f.Mode.IsDir() {
+				e.Typeflag = tar.TypeDir
+			}
+			if f.From != "" {
+				e.data = read(t, f.From)
+			}
+			*all = append(*all, e)
+		}
 	}
 }
 
@@ -185,6 +219,39 @@ func TestTampering(t *testing.T) {
 		{"packager", changes{core: add(tar.Header{Name: "usr/dpkg", Mode: 0o555}, init)}, []string{verify.NoToolchain}},
 		{"weak program", changes{core: add(tar.Header{Name: "usr/tool", Mode: 0o444}, weak)}, []string{verify.Hardening}},
 		{"broken program", changes{core: add(tar.Header{Name: "usr/tool", Mode: 0o444}, init[:100])}, []string{verify.Hardening}},
+
+		// The services.
+		{"file in a root", changes{core: add(tar.Header{Name: console + "/root/etc/hosts", Mode: 0o444}, nil)}, []string{verify.Services}},
+		{"file beside a root", changes{core: add(tar.Header{Name: console + "/notes", Mode: 0o444}, nil)}, []string{verify.Services}},
+		{"folder in a root", changes{core: add(tar.Header{Name: console + "/root/tmp", Typeflag: tar.TypeDir, Mode: 0o555}, nil)}, []string{verify.Services}},
+		{"program that can be read", changes{core: core(console+"/root/usr/lib/cloison/console", func(e *entry) { e.Mode = 0o555 })}, []string{verify.Services}},
+		{"declaration with a number of its own", changes{core: core(console+"/declaration", func(e *entry) { e.data = replace(e.data, "cpu=", "cpu=0") })}, []string{verify.Services}},
+		{"declaration of another", changes{core: core(console+"/declaration", func(e *entry) { e.data = replace(e.data, "name=console", "name=other") })}, []string{verify.Services}},
+		{"right that no service can have", changes{core: core(console+"/declaration", func(e *entry) {
+			e.data = replace(e.data, "capability#=0\n", "capability#=1\nname=CAP_SYS_ADMIN\nwhy=x\n")
+		})}, []string{verify.Services}},
+		{"socket that nobody provides", changes{core: func(files *[]entry) {
+			core(console+"/declaration", func(e *entry) {
+				s, err := service.Parse(string(e.data))
+				check(t, err)
+				s.Uses = append(s.Uses, "other/socket")
+				text, err := s.Print()
+				check(t, err)
+				e.data = []byte(text)
+			})(files)
+			add(tar.Header{Name: console + "/root/run/services/other/socket", Mode: 0o444}, nil)(files)
+		}}, []string{verify.Services}},
+		{"service without a program", changes{core: func(files *[]entry) {
+			*files = slices.DeleteFunc(*files, func(e entry) bool { return e.Name == console+"/root/usr/lib/cloison/console" })
+		}}, []string{verify.Services}},
+		{"C program in a box", changes{core: boxed(t, o.tools, "/usr/sbin/mke2fs", nil)}, nil},
+		{"C program without a library", changes{core: boxed(t, o.tools, "/usr/sbin/mke2fs", func(name string) bool { return strings.Contains(name, "libext2fs") })}, []string{verify.Hardening, verify.NoInterpreter, verify.Services}},
+		{"C program with another's library", changes{core: func(files *[]entry) {
+			boxed(t, o.tools, "/usr/sbin/mke2fs", nil)(files)
+			add(tar.Header{Name: "usr/lib/cloison/services/boxed/root/usr/lib/libother.so", Mode: 0o444}, dynamic)(files)
+		}}, []string{verify.NoInterpreter, verify.Services}},
+		{"interpreter in a box", changes{core: boxed(t, o.tools, "/usr/bin/perl", nil)}, []string{verify.Hardening, verify.NoInterpreter, verify.Services}},
+
 		{"data block", changes{image: func(b []byte) { flip(b, len(b)/2) }}, []string{verify.Slot, verify.VerityTree, verify.FEC}},
 		{"parity", changes{image: func(b []byte) { flip(b, len(b)-1) }}, []string{verify.Slot, verify.FEC}},
 		{"behind the core", changes{disk: func(b []byte, l disk.Layout) { flip(b, int(l.CoreA.Offset+l.CoreA.Size-1)) }}, []string{verify.Slot}},
