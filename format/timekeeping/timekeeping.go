@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -69,7 +68,7 @@ func ParseConfig(text []byte) (Config, error) {
 var hostForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 func checkServer(server string) error {
-	if _, err := netip.ParseAddr(server); err == nil {
+	if isIPv6(server) {
 		return nil
 	}
 	host, port := server, ""
@@ -79,15 +78,43 @@ func checkServer(server string) error {
 			return fmt.Errorf("servers has %q: its port is not 1 to 65535", server)
 		}
 	}
-	if inner, bracketed := strings.CutPrefix(host, "["); bracketed && port != "" {
-		inner, closed := strings.CutSuffix(inner, "]")
-		if a, err := netip.ParseAddr(inner); closed && err == nil && a.Is6() {
-			return nil
-		}
-	} else if a, err := netip.ParseAddr(host); err == nil && a.Is4() || hostForm.MatchString(host) && len(host) <= 253 {
+	inner, opened := strings.CutPrefix(host, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	switch {
+	case opened && closed && port != "" && isIPv6(inner):
+		return nil
+	case isIPv4(host), hostForm.MatchString(host) && len(host) <= 253:
 		return nil
 	}
 	return fmt.Errorf("servers has %q, which is neither an address nor a host name, with a port or without", server)
+}
+
+// isIPv4 reports whether s is four decimal numbers.
+func isIPv4(s string) bool {
+	parts := strings.Split(s, ".")
+	return len(parts) == 4 && !slices.ContainsFunc(parts, func(p string) bool {
+		n, err := strconv.ParseUint(p, 10, 8)
+		return err != nil || strconv.FormatUint(n, 10) != p
+	})
+}
+
+// isIPv6 reports whether s is an address of RFC 4291, section 2.2, in its forms 1
+// and 2: without an IPv4 address in it, and without a zone.
+func isIPv6(s string) bool {
+	left, right, short := strings.Cut(s, "::")
+	groups := 0
+	for _, half := range []string{left, right} {
+		if half == "" {
+			continue
+		}
+		for group := range strings.SplitSeq(half, ":") {
+			if len(group) == 0 || len(group) > 4 || strings.Trim(group, "0123456789abcdefABCDEF") != "" {
+				return false
+			}
+			groups++
+		}
+	}
+	return groups == 8 && !short || groups < 8 && short
 }
 
 // Stamp is what is known of the time before the network is asked.

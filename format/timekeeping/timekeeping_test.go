@@ -1,6 +1,7 @@
 package timekeeping
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,24 @@ func TestParseStamp(t *testing.T) {
 	} {
 		if s, err := ParseStamp(text); err == nil {
 			t.Errorf("ParseStamp(%q) = %v, want an error", text, s)
+		}
+	}
+}
+
+// TestAddresses compares with the standard library, which package format may
+// not import.
+func TestAddresses(t *testing.T) {
+	for _, s := range []string{
+		"", "1.2.3.4", "1.2.3", "1.2.3.4.5", "01.2.3.4", "256.2.3.4", "1.2.3.-4", "1.2.3.4 ", "+1.2.3.4",
+		"::", "::1", "1::", "1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1::8", "1::2::3", ":1", "1:", ":::", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8",
+		"12345::", "g::", "2001:db8::1", "2001:DB8::1", "1:2:3:4::5:6:7:8", "a", "::1:", ":::1",
+	} {
+		a, err := netip.ParseAddr(s)
+		if want := err == nil && a.Is4(); isIPv4(s) != want {
+			t.Errorf("isIPv4(%q) = %t, want %t", s, !want, want)
+		}
+		if want := err == nil && a.Is6(); isIPv6(s) != want {
+			t.Errorf("isIPv6(%q) = %t, want %t", s, !want, want)
 		}
 	}
 }
