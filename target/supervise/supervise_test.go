@@ -25,6 +25,10 @@ func TestStatus(t *testing.T) {
 			Machine: "0123456789ab4def8123456789abcdef", Boots: 1, Forged: 2,
 			TPM: seal.Status{Provisioned: true, Owned: true, Floor: 1, SecurityVersion: 2},
 		},
+		Services: []ServiceStatus{
+			{Name: "logd", Stage: "ready", For: 61 * time.Second, PID: 86, Memory: 6 << 20, Limit: 32 << 20},
+			{Name: "console", Stage: "resting", For: 400 * time.Millisecond, Restarts: 2, Limit: 16 << 20, Reason: "signal killed"},
+		},
 	}
 	zeros := strings.Repeat("0", 62)
 	want := `Cloison gateway 0.1.0
@@ -47,6 +51,11 @@ func TestStatus(t *testing.T) {
   watchdog          i6300ESB timer, 30s
   boot entry        cloison_0.1.0.efi, marked good
   memory in use     27.0 of 448.0 MiB
+
+  service      stage       for          pid    restarts   memory of limit
+    logd       ready          1m1s        86         0       6.0 of 32 MiB
+    console    resting          0s         -         2       0.0 of 16 MiB
+      last end: signal killed
 
   boot stage           took     since the kernel started
     firmware         2.500 s
