@@ -126,6 +126,7 @@ func (v *verifier) fileSystem(subject string, image io.ReaderAt) {
 	}
 	var special, setID, writable, owner, attributes problems
 	t := newTree("core")
+	t.tools = true
 	entries := 0
 	err = fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
