@@ -38,6 +38,7 @@ check:
 bench: build
 	$(GO) run ./bench/verity
 	$(GO) run ./bench/boot
+	$(GO) run ./bench/state
 	$(GO) run ./bench/build
 
 # Each fuzz target in turn: the go command takes one at a time.

@@ -16,7 +16,10 @@ import (
 // starts with its kernel.
 type boot struct {
 	PID1, Ready time.Duration
-	Memory      float64 // in use when nothing happens, bytes
+	// State is how long the state volume took: unsealed, opened, mounted. A peer
+	// has none.
+	State  time.Duration
+	Memory float64 // in use when nothing happens, bytes
 	// Guest and Host are the time from the first line of the kernel or the
 	// initramfs on the serial line to the one that tells Ready, by either clock.
 	Guest, Host time.Duration
@@ -33,6 +36,7 @@ var (
 	cloisonReady  = regexp.MustCompile(`cloison: ready .* ready_usec=(\d+) `)
 	cloisonPrompt = regexp.MustCompile(`(?m)^cloison> $`)
 	cloisonMemory = regexp.MustCompile(`memory in use +([0-9.]+) of [0-9.]+ MiB`)
+	cloisonState  = regexp.MustCompile(`(?m)^    state volume +([0-9.]+) s +[0-9.]+ s`)
 	cloisonPID1   = regexp.MustCompile(`switch of root +[0-9.]+ s +([0-9.]+) s`)
 
 	debianFirst = regexp.MustCompile(`EFI stub: `)
@@ -117,11 +121,15 @@ func watchCloison(ctx context.Context, console *machine.Console) (b boot, err er
 	if err != nil {
 		return b, err
 	}
+	state, err := numbers(ctx, console, cloisonState)
+	if err != nil {
+		return b, err
+	}
 	pid1, err := numbers(ctx, console, cloisonPID1)
 	if err != nil {
 		return b, err
 	}
-	b.Memory, b.PID1 = memory[0]*(1<<20), seconds(pid1[0])
+	b.Memory, b.PID1, b.State = memory[0]*(1<<20), seconds(pid1[0]), seconds(state[0])
 	_, err = console.Write([]byte("poweroff\n"))
 	return b, err
 }

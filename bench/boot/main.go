@@ -2,7 +2,8 @@
 // until it is ready, against a minimal Debian trixie with systemd, in the same
 // run, alternating, in the same machine: the same firmware, processor, memory
 // and devices, emulated by TCG. It compares memory in use and sizes too, and
-// fails when one of its bounds is missed.
+// fails when one of its bounds is missed. Debian has no encrypted volume: what
+// Cloison's state volume takes is measured apart.
 //
 // Cloison must be built. Its Debian is made once, by mmdebstrap, with Debian's own
 // kernel and initramfs, and kept in the cache; that needs root, for the packages'

@@ -87,16 +87,12 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 		Version: id.Version, RootHash: image.Tree.Root, Salt: image.Tree.Salt, DataBlocks: image.Tree.DataBlocks,
 		HashOffset: image.HashOffset, FECOffset: image.FECOffset, FECRoots: core.Roots, Development: b.store.Development(),
 	}.String()
-	tools, err := bootimage.Tools(b.sdk)
-	if err != nil {
-		return fmt.Errorf("cannot make the initramfs: %w", err)
-	}
 	recovery, err := b.store.Recovery()
 	if err != nil {
 		return err
 	}
 	files := map[string][]byte{"cmdline": []byte(signed), "recovery.pub": recovery, "os-release": []byte(b.osRelease())}
-	initramfs, err := bootimage.Initramfs(programs["initramfs"].Path, files, tools, id.Epoch)
+	initramfs, err := bootimage.Initramfs(programs["initramfs"].Path, files, id.Epoch)
 	if err != nil {
 		return fmt.Errorf("cannot make the initramfs: %w", err)
 	}
@@ -182,6 +178,11 @@ func (b *builder) core(ctx context.Context, id core.Identity, programs map[strin
 		}
 		files = append(files, root...)
 	}
+	tools, err := core.Tools(b.sdk)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, tools...)
 	work := filepath.Join(b.work, "core")
 	if err := os.Mkdir(work, 0o755); err != nil {
 		return nil, err

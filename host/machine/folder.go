@@ -97,19 +97,12 @@ func (f *Folder) Reset() error {
 
 // Prepare makes what is missing: an empty variable store (setup mode), a
 // fresh TPM, and a copy of the disk image. The copy is made again when the
-// image has changed since; variables and TPM stay, as on a real machine
-// whose disk is replaced.
+// image has changed since, but for the state volume: that stays, with variables
+// and TPM, as on a real machine that gets another release. Where its partition
+// lies elsewhere in the new image, the machine is a new one.
 func (f *Folder) Prepare(s *sdk.SDK, image string) error {
 	if _, err := os.Stat(s.Path(firmwareVars)); err != nil {
 		return checkTools(s)
-	}
-	if err := os.MkdirAll(f.TPM(), 0o700); err != nil {
-		return fmt.Errorf("cannot prepare machine: %w", err)
-	}
-	if _, err := os.Stat(f.Vars()); errors.Is(err, fs.ErrNotExist) {
-		if err := copySparse(f.Vars(), s.Path(firmwareVars)); err != nil {
-			return fmt.Errorf("cannot prepare firmware variables: %w", err)
-		}
 	}
 	now, err := identify(image)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -119,13 +112,25 @@ func (f *Folder) Prepare(s *sdk.SDK, image string) error {
 	if err != nil {
 		return fmt.Errorf("cannot prepare machine: %w", err)
 	}
+	kept, err := f.kept(now, image)
+	if err != nil {
+		return fmt.Errorf("cannot prepare disk: %w", err)
+	}
+	if err := os.MkdirAll(f.TPM(), 0o700); err != nil {
+		return fmt.Errorf("cannot prepare machine: %w", err)
+	}
+	if _, err := os.Stat(f.Vars()); errors.Is(err, fs.ErrNotExist) {
+		if err := copySparse(f.Vars(), s.Path(firmwareVars)); err != nil {
+			return fmt.Errorf("cannot prepare firmware variables: %w", err)
+		}
+	}
 	if f.has(now) {
 		return nil
 	}
 	if err := os.RemoveAll(f.origin()); err != nil {
 		return fmt.Errorf("cannot prepare disk: %w", err)
 	}
-	if err := copySparse(f.Disk(), image); err != nil {
+	if err := copySparse(f.Disk(), image, kept...); err != nil {
 		err = fmt.Errorf("cannot prepare disk: %w", err)
 		if errors.Is(err, syscall.ENOSPC) {
 			err = hint.Wrap(err, "the machine works on a copy of the image; free some space in %s", f.dir)
@@ -140,6 +145,26 @@ func (f *Folder) Prepare(s *sdk.SDK, image string) error {
 		return fmt.Errorf("cannot prepare disk: %w", err)
 	}
 	return nil
+}
+
+// kept returns what a copy of the image is to leave of the machine's disk. It
+// resets the machine where that is nothing.
+func (f *Folder) kept(now identity, image string) ([]extent, error) {
+	if f.has(now) {
+		return nil, nil
+	}
+	was, err := stateOf(f.Disk())
+	if err != nil || was == nil {
+		return nil, err
+	}
+	becomes, err := stateOf(image)
+	if err != nil {
+		return nil, err
+	}
+	if becomes == nil || *becomes != *was {
+		return nil, f.Reset()
+	}
+	return []extent{*was}, nil
 }
 
 // identity tells one version of an image file from another.
@@ -195,67 +220,4 @@ func (f *Folder) Enrolled() (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// Whence values of lseek(2) that package io does not name.
-const (
-	seekData = 3
-	seekHole = 4
-)
-
-// copySparse copies the file from to the path to, holes as holes, in place
-// of what is there. On failure nothing of the copy stays.
-func copySparse(to, from string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	part := to + ".part"
-	out, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closeErr := out.Close(); err == nil {
-			err = closeErr
-		}
-		if err == nil {
-			err = os.Rename(part, to)
-		}
-		if err != nil {
-			os.Remove(part)
-		}
-	}()
-	if err := out.Truncate(info.Size()); err != nil {
-		return err
-	}
-	for at := int64(0); at < info.Size(); {
-		data, err := in.Seek(at, seekData)
-		if errors.Is(err, syscall.ENXIO) {
-			return nil // only a hole is left
-		}
-		if err != nil {
-			return err
-		}
-		hole, err := in.Seek(data, seekHole)
-		if err != nil {
-			return err
-		}
-		if _, err := in.Seek(data, io.SeekStart); err != nil {
-			return err
-		}
-		if _, err := out.Seek(data, io.SeekStart); err != nil {
-			return err
-		}
-		if _, err := io.CopyN(out, in, hole-data); err != nil {
-			return err
-		}
-		at = hole
-	}
-	return nil
 }

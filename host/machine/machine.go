@@ -284,22 +284,12 @@ func (m *Machine) Close() error {
 
 // qemuArgs is the whole command line, pure.
 func qemuArgs(c Config) []string {
-	// Everything that TCG can do (SMEP, SMAP, UMIP, RDRAND), but for five-level
-	// paging, which only costs, and the fast string operations: where a
-	// processor has them, the kernel clears and copies by `rep stosb` and
-	// `rep movsb`, which TCG executes byte by byte (half of a boot's time).
-	cpu := "max,la57=off,erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off"
-	accel := "tcg,thread=multi"
-	if c.Accelerator.Name == "kvm" {
-		cpu, accel = "host", "kvm"
-	}
 	args := []string{
 		"qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-S",
 		"-machine", "q35,smm=on,vmport=off",
 		// Only code in SMM may write the variables: without this a guest's
 		// kernel could enrol its own keys.
 		"-global", "driver=cfi.pflash01,property=secure,value=on",
-		"-accel", accel, "-cpu", cpu,
 		"-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.Memory) + "M",
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/" + firmwareCode,
 		"-drive", "if=pflash,format=raw,unit=1,file=" + comma(c.Folder.Vars()),
@@ -311,6 +301,7 @@ func qemuArgs(c Config) []string {
 		"-chardev", "socket,id=tpm,fd=5", "-tpmdev", "emulator,id=tpm,chardev=tpm",
 		"-device", "tpm-crb,tpmdev=tpm",
 	}
+	args = append(args, Processor(c.Accelerator)...)
 	for _, s := range c.SMBIOS {
 		args = append(args, "-smbios", "type=11,value="+comma(s))
 	}
@@ -318,6 +309,19 @@ func qemuArgs(c Config) []string {
 		args = append(args, "-no-reboot")
 	}
 	return append(args, c.Extra...)
+}
+
+// Processor returns QEMU's arguments for the accelerator and the processor that
+// it gives the guest. The zero Accelerator is TCG.
+func Processor(a Accelerator) []string {
+	if a.Name == "kvm" {
+		return []string{"-accel", "kvm", "-cpu", "host"}
+	}
+	// Everything that TCG can do (SMEP, SMAP, UMIP, RDRAND), but for five-level
+	// paging, which only costs, and the fast string operations: where a
+	// processor has them, the kernel clears and copies by `rep stosb` and
+	// `rep movsb`, which TCG executes byte by byte (half of a boot's time).
+	return []string{"-accel", "tcg,thread=multi", "-cpu", "max,la57=off,erms=off,fsrm=off,fsrs=off,fsrc=off,fzrm=off"}
 }
 
 // comma doubles the commas of a value, as QEMU's option syntax wants.

@@ -3,6 +3,7 @@ package machine_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"cloison/format/hint"
+	"cloison/format/product"
+	"cloison/host/disk"
 	"cloison/host/machine"
 	"cloison/host/machine/machinetest"
 	"cloison/host/sdk"
@@ -171,6 +174,67 @@ func TestDiskIsCopiedWhenTheImageChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	prepare("two")
+}
+
+// A changed build reaches the machine as an update would: what it has kept in
+// its state volume stays, and so does the TPM that opens it.
+func TestStateIsKeptWhenTheImageChanges(t *testing.T) {
+	s := sdktest.Open(t)
+	f := open(t, t.TempDir())
+	image := filepath.Join(t.TempDir(), "disk.img")
+	rebuild := func(core string, stateMiB uint64) disk.Layout {
+		t.Helper()
+		layout := disk.Plan(product.Disk{ESP: 64, Slot: 1, State: stateMiB})
+		write(t, filepath.Join(filepath.Dir(image), "core"), core)
+		if err := disk.Make(layout, func(string) [16]byte { return [16]byte{1} }, 0, nil, filepath.Join(filepath.Dir(image), "core"), image+".new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(image+".new", image); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Prepare(s, image); err != nil {
+			t.Fatal(err)
+		}
+		return layout
+	}
+	want := func(at int64, want string) {
+		t.Helper()
+		if got := read(t, f.Disk())[at : at+int64(len(want))]; string(got) != want {
+			t.Errorf("after Prepare the disk has %q at %d, want %q", got, at, want)
+		}
+	}
+	tpm := filepath.Join(f.TPM(), "tpm2-00.permall")
+
+	layout := rebuild("one", 2)
+	own, err := os.OpenFile(f.Disk(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	for _, at := range []int64{0, layout.State.Size - 4} {
+		if _, err := own.WriteAt([]byte("kept"), layout.State.Offset+at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := own.WriteAt([]byte("lost"), layout.CoreA.Offset); err != nil {
+		t.Fatal(err)
+	}
+	write(t, tpm, "used")
+
+	rebuild("two", 2)
+	want(layout.CoreA.Offset, "two")
+	want(layout.State.Offset, "kept")
+	want(layout.State.Offset+layout.State.Size-4, "kept")
+	if got := string(read(t, tpm)); got != "used" {
+		t.Errorf("after Prepare the TPM's state is %q, want the one before", got)
+	}
+
+	rebuild("three", 3)
+	want(layout.CoreA.Offset, "three")
+	want(layout.State.Offset, "\x00\x00\x00\x00")
+	if _, err := os.Stat(tpm); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("with another layout the TPM's state is still there (%v), want a new machine", err)
+	}
 }
 
 func TestErrorsAndHints(t *testing.T) {

@@ -68,7 +68,7 @@ func build(ctx context.Context, o Options, chain Toolchain, dir string, names []
 		"/go/root/bin/go", "build", "-o", "/out/", "-trimpath", "-buildvcs=false", "-buildmode=pie", "-mod=readonly",
 		"-tags", "netgo,osusergo",
 		// No build ID: the linker derives it from paths.
-		"-ldflags", `-s -w -buildid= -linkmode=external -extldflags "-static-pie -fuse-ld=lld -Wl,-z,relro,-z,now,-z,noexecstack,--build-id=none"`,
+		"-ldflags", `-s -w -buildid= -linkmode=external -extldflags "-static-pie -fuse-ld=lld -Wl,-z,relro,-z,now,-z,noexecstack,--build-id=none,--pack-dyn-relocs=relr"`,
 	}
 	args = append(args, folders(names)...)
 	err := o.SDK.Run(ctx, sdk.Step{

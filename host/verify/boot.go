@@ -192,14 +192,6 @@ func (v *verifier) initramfs(name string, compressed, line []byte) {
 	}
 	v.record(CommandLine, "initramfs /cmdline", err, "the same as .cmdline")
 	t := newTree("initramfs")
-	var list []string
-	err = errors.New("there is no /tools")
-	for _, f := range files {
-		if f.Name == "tools" {
-			list, err = t.takeTools(string(f.Data))
-		}
-	}
-	v.record(Initramfs, "initramfs /tools", err, "%d files of cryptsetup and mke2fs", len(list))
 	for _, f := range files {
 		if f.Mode&^0o7777 == cpio.Regular {
 			t.file(f.Name, f.Mode&0o111 != 0, bytes.NewReader(f.Data))

@@ -126,6 +126,7 @@ func (v *verifier) fileSystem(subject string, image io.ReaderAt) {
 	}
 	var special, setID, writable, owner, attributes problems
 	t := newTree("core")
+	t.storage = true
 	v.services(root, t)
 	entries := 0
 	err = fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {

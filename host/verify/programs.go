@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"cloison/format/elfhardening"
-	"cloison/format/filelist"
+	"cloison/host/core"
 )
 
 // interpreters and toolchain are names of programs that must not be there,
@@ -34,39 +34,34 @@ type tree struct {
 	called                                string
 	interpreters, toolchain, notELF, weak problems
 	programs                              int
-	tools                                 map[string]bool // C programs and their libraries, which have a dynamic linker
+	storage                               bool            // it may have the storage tools
+	tools                                 map[string]bool // C programs of services and their libraries, which have a dynamic linker
 	unread                                error           // the tree was not read to its end
 }
 
 func newTree(called string) *tree { return &tree{called: called, tools: map[string]bool{}} }
 
-// The C programs that an initramfs may have, and where their libraries are.
+// The C programs that a core may have, and where their libraries are.
 var (
 	toolPrograms = []string{"usr/sbin/cryptsetup", "usr/sbin/mke2fs"}
 	toolLinker   = "lib64/ld-linux-x86-64.so.2"
 	toolLibrary  = regexp.MustCompile(`^usr/lib/x86_64-linux-gnu/lib[^/]+\.so(\.[0-9.]+)?$`)
 )
 
-// takeTools takes the initramfs's own list of C programs and libraries, as far
-// as it is what we know.
-func (t *tree) takeTools(text string) ([]string, error) {
-	list, err := filelist.Parse(text)
-	if err != nil {
-		return nil, err
+// isTool reports whether the file is one of Debian's that the core may have: the
+// storage tools in their one place, and what services declare.
+func (t *tree) isTool(name string) bool {
+	if t.tools[name] {
+		return true
 	}
-	for _, name := range list {
-		if !slices.Contains(toolPrograms, name) && name != toolLinker && !toolLibrary.MatchString(name) {
-			return nil, fmt.Errorf("it lists /%s, which is neither cryptsetup nor mke2fs nor a library", name)
-		}
-		t.tools[name] = true
-	}
-	return list, nil
+	name, below := strings.CutPrefix(name, core.ToolsFolder+"/")
+	return below && t.storage && (slices.Contains(toolPrograms, name) || name == toolLinker || toolLibrary.MatchString(name))
 }
 
 // name looks at the name of anything: links count.
 func (t *tree) name(name string) {
-	if t.tools[name] {
-		return // one of the few names of takeTools
+	if t.isTool(name) {
+		return
 	}
 	base := path.Base(name)
 	if interpreters.MatchString(base) {
@@ -106,7 +101,7 @@ func (t *tree) program(name string, r io.ReaderAt) {
 		t.weak.add("/%s: %v", name, err)
 		return
 	}
-	if t.tools[name] {
+	if t.isTool(name) {
 		// Debian's programs and libraries: a library has no flag of a PIE, and
 		// some bind late.
 		p.Weaknesses = slices.DeleteFunc(p.Weaknesses, func(w elfhardening.Weakness) bool {

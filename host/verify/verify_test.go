@@ -216,6 +216,8 @@ func TestTampering(t *testing.T) {
 		{"script", changes{core: add(tar.Header{Name: "usr/script", Mode: 0o555}, []byte("#!/usr/tool\n"))}, []string{verify.NoInterpreter, verify.Executables}},
 		{"executable data", changes{core: add(tar.Header{Name: "usr/data", Mode: 0o555}, []byte("MZ"))}, []string{verify.Executables}},
 		{"compiler", changes{core: add(tar.Header{Name: "usr/gcc-14", Mode: 0o555}, init)}, []string{verify.NoToolchain}},
+		{"shell among the tools", changes{core: add(tar.Header{Name: "usr/lib/cloison/storage/usr/sbin/bash", Mode: 0o555}, init)}, []string{verify.NoInterpreter}},
+		{"stranger among the tools", changes{core: add(tar.Header{Name: "usr/lib/cloison/storage/usr/sbin/tool", Mode: 0o555}, dynamic)}, []string{verify.NoInterpreter}},
 		{"packager", changes{core: add(tar.Header{Name: "usr/dpkg", Mode: 0o555}, init)}, []string{verify.NoToolchain}},
 		{"weak program", changes{core: add(tar.Header{Name: "usr/tool", Mode: 0o444}, weak)}, []string{verify.Hardening}},
 		{"broken program", changes{core: add(tar.Header{Name: "usr/tool", Mode: 0o444}, init[:100])}, []string{verify.Hardening}},
@@ -264,7 +266,7 @@ func TestTampering(t *testing.T) {
 		{"writable file in the initramfs", changes{init: func(f *[]cpio.File) { *f = append(*f, cpio.File{Name: "data", Mode: cpio.Regular | 0o666}) }}, []string{verify.Initramfs}},
 		{"no /init", changes{init: func(f *[]cpio.File) {
 			*f = slices.DeleteFunc(*f, func(f cpio.File) bool { return f.Name == "init" })
-		}}, []string{verify.Initramfs}},
+		}}, []string{verify.Initramfs, verify.Hardening}},
 		{"initramfs with more behind", changes{initrd: func(b []byte) []byte { return append(b, compress(t, []byte("070701"))...) }}, []string{verify.Initramfs}},
 		{"another /cmdline", changes{init: func(f *[]cpio.File) {
 			for i := range *f {

@@ -48,6 +48,19 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Prefetch has the kernel read the file into its page cache, and does not wait
+// for it (posix_fadvise(2)).
+func Prefetch(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_WILLNEED); err != nil {
+		return errors.Join(fmt.Errorf("cannot prefetch %s: %w", path, err), f.Close())
+	}
+	return f.Close()
+}
+
 // Lock waits until this process alone holds the lock file at path, or ctx
 // ends. The returned function lets go of it; so does the end of the process.
 func Lock(ctx context.Context, path string) (unlock func(), err error) {

@@ -39,6 +39,15 @@ func Mount(source, target, kind, options string) error {
 	return nil
 }
 
+// Bind makes the folder from appear at to as well, with the restrictions that
+// its mount has.
+func Bind(from, to string) error {
+	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("cannot bind %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
 // Unmount unmounts target; it fails while something below it is in use.
 func Unmount(target string) error {
 	if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err != nil {

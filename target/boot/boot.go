@@ -20,6 +20,7 @@ import (
 	"cloison/linux/clock"
 	"cloison/linux/devicemapper"
 	"cloison/linux/efivar"
+	"cloison/linux/file"
 	"cloison/linux/kmsg"
 	"cloison/linux/mount"
 	"cloison/linux/process"
@@ -167,18 +168,26 @@ func (m *machine) run(start time.Duration) error {
 		return err
 	}
 	opened := clock.SinceBoot()
-	if _, err := os.Lstat(newRoot + Init); err != nil {
+	// PID 1 comes into memory, verified, while we wait for the TPM.
+	if err := file.Prefetch(newRoot + Init); err != nil {
 		return fmt.Errorf("cannot start the core: %w", err)
 	}
 	m.say("core open under dm-verity (%s), root hash %x", node, core.RootHash)
 
 	// 10. Open the state volume: the TPM gives its key to the phase that we
 	// are in, and to no other. On the first boot, make it.
+	if err := showTools(); err != nil {
+		return err
+	}
 	facts := bootfacts.Facts{
 		Command: text, Slot: slot.Label, Device: slot.Device, ESP: slot.ESP,
 		Verity: node, Mapping: mapping, GPTBackup: slot.GPTBackup, Initramfs: start, Opened: opened,
 	}
 	if err := m.openState(slot, &facts); err != nil {
+		return err
+	}
+
+	if err := hideTools(); err != nil {
 		return err
 	}
 

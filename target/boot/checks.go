@@ -4,11 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"path"
-	"strings"
 
-	"cloison/format/filelist"
 	"cloison/linux/efivar"
 	"cloison/target/refusal"
 )
@@ -20,7 +16,6 @@ var tree = map[string]fs.FileMode{
 	".":                              fs.ModeDir,
 	"init":                           0,
 	"cmdline":                        0,
-	"tools":                          0,
 	"recovery.pub":                   0,
 	"os-release":                     0,
 	"dev":                            fs.ModeDir, // dev, dev/console and root are in every kernel's
@@ -30,6 +25,8 @@ var tree = map[string]fs.FileMode{
 	"sys":                            fs.ModeDir,
 	"run":                            fs.ModeDir,
 	"sysroot":                        fs.ModeDir,
+	"usr":                            fs.ModeDir, // usr and lib64 are empty: the core's tools appear there
+	"lib64":                          fs.ModeDir,
 	".extra":                         fs.ModeDir,
 	".extra/os-release":              0,
 	".extra/profile":                 0,
@@ -37,18 +34,13 @@ var tree = map[string]fs.FileMode{
 	".extra/tpm2-pcr-public-key.pem": 0,
 }
 
-// checkTree refuses whatever was added to the initramfs. The file /tools lists
-// the programs and libraries in it; it is as signed as /init is.
+// checkTree refuses whatever was added to the initramfs.
 func checkTree(root fs.FS) error {
-	known, err := withTools(root)
-	if err != nil {
-		return err
-	}
 	return fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("cannot look through the initramfs: %w", err)
 		}
-		kind, ok := known[path]
+		kind, ok := tree[path]
 		if !ok {
 			return fmt.Errorf("unsigned file /%s was added to the initramfs", path)
 		}
@@ -57,29 +49,6 @@ func checkTree(root fs.FS) error {
 		}
 		return nil
 	})
-}
-
-// withTools returns tree with what /tools lists and the folders of that.
-func withTools(root fs.FS) (map[string]fs.FileMode, error) {
-	text, err := fs.ReadFile(root, "tools")
-	if err != nil {
-		return nil, fmt.Errorf("cannot look through the initramfs: %w", err)
-	}
-	tools, err := filelist.Parse(string(text))
-	if err != nil {
-		return nil, err
-	}
-	known := maps.Clone(tree)
-	for _, tool := range tools {
-		if !strings.HasPrefix(tool, "usr/") && !strings.HasPrefix(tool, "lib64/") {
-			return nil, fmt.Errorf("/tools lists /%s, which is no place for a tool", tool)
-		}
-		known[tool] = 0
-		for dir := path.Dir(tool); dir != "."; dir = path.Dir(dir) {
-			known[dir] = fs.ModeDir
-		}
-	}
-	return known, nil
 }
 
 // off takes the name in, which alone may start an error with a capital.

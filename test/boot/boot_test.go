@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ type bench struct {
 	accelerator machine.Accelerator
 	places      chan struct{}
 	facts       facts
+	workshop    func() (workshop, error)
 }
 
 // facts of the build, for scripts.
@@ -70,6 +72,8 @@ func TestBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("accelerator: %v", b.accelerator)
+	programs := t.TempDir()
+	b.workshop = sync.OnceValues(func() (workshop, error) { return b.openWorkshop(programs) })
 
 	// The keys are enrolled once: every script gets a copy of that firmware,
 	// and so costs one boot and not two.

@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -18,7 +16,6 @@ import (
 
 	"cloison/format/luks2"
 	"cloison/format/sealtoken"
-	"cloison/host/recover"
 	"cloison/host/sdk"
 	"cloison/linux/file"
 )
@@ -87,6 +84,7 @@ func (s *stage) growDisk(ts *testscript.TestScript, args []string) {
 func (s *stage) stateGet(ts *testscript.TestScript, args []string) {
 	want(ts, args, "FILE")
 	p := s.partition(ts, "state")
+	must(ts, os.RemoveAll(path(ts, args[0])))
 	must(ts, copyRange(path(ts, args[0]), s.folder.Disk(), 0, int64(p.Start), int64(p.Size)))
 }
 
@@ -205,41 +203,6 @@ func readHeader(ts *testscript.TestScript, name string) luks2.Header {
 	return h
 }
 
-// state-check VOLUME BOOTS: the escrow record on the ESP and the integrator's
-// key give a passphrase that opens the copy of a volume by plain cryptsetup.
-// All that was written in it authenticates, e2fsck finds nothing, and the
-// machine has counted so many good boots in it.
-func (s *stage) stateCheck(ts *testscript.TestScript, args []string) {
-	want(ts, args, "VOLUME BOOTS")
-	volume := path(ts, args[0])
-	uuid := strings.TrimSpace(s.tool(ts, "cryptsetup", "luksUUID", volume))
-	s.tool(ts, "cryptsetup", "isLuks", "--type", "luks2", volume)
-	dump := s.tool(ts, "cryptsetup", "luksDump", volume)
-	for _, wanted := range []string{"cipher: aes-xts-plain64", "integrity: hmac(sha256)", "cloison-tpm2", "cloison-recovery"} {
-		if !strings.Contains(dump, wanted) {
-			ts.Fatalf("luksDump does not say %q:\n%s", wanted, dump)
-		}
-	}
-	record := ts.MkAbs("escrow.pem")
-	must(ts, os.RemoveAll(record))
-	s.tool(ts, "mcopy", "-n", "-i", s.esp(ts), "::cloison/escrow/"+uuid+".pem", record)
-	r, err := recover.Open(record, filepath.Join(s.keys, "recovery.key"))
-	must(ts, err)
-	must(ts, os.WriteFile(ts.MkAbs("passphrase"), []byte(r.Passphrase), 0o600))
-	s.tool(ts, "cryptsetup", "open", "--test-passphrase", "--key-file", "passphrase", volume)
-
-	key := ts.MkAbs("volume.key")
-	must(ts, os.RemoveAll(key))
-	s.tool(ts, "cryptsetup", "luksDump", "--batch-mode", "--dump-volume-key", "--volume-key-file", key, "--key-file", "passphrase", volume)
-	volumeKey, err := os.ReadFile(key)
-	must(ts, err)
-	must(ts, decrypt(ts.MkAbs("plain.img"), volume, volumeKey))
-	s.tool(ts, "e2fsck", "-f", "-n", "plain.img")
-	if boots := strings.TrimSpace(s.tool(ts, "debugfs", "-R", "cat /boots", "plain.img")); boots != args[1] {
-		ts.Fatalf("the volume counts %q good boots, want %s", boots, args[1])
-	}
-}
-
 // cut: the power fails.
 func (s *stage) cut(ts *testscript.TestScript, args []string) {
 	want(ts, args, "")
@@ -320,62 +283,4 @@ func (s *stage) remember(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s must have one group", args[1])
 	}
 	ts.Setenv(args[0], groups[1])
-}
-
-// decrypt writes the file system of a volume: dm-crypt with authenc over
-// dm-integrity, as Linux lays it out (Documentation/admin-guide/device-mapper/
-// dm-crypt.rst and dm-integrity.rst). The volume was closed, so that its journal
-// is empty. A block that was never written has no tag and stays a hole; one that
-// was written must authenticate.
-func decrypt(to, volume string, key []byte) error {
-	const block, tag = 4096, 32
-	in, err := os.Open(volume)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	cipher, err := newVolumeCipher(key)
-	if err != nil {
-		return err
-	}
-	l, err := readIntegrity(in)
-	if err != nil {
-		return err
-	}
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	ciphertext, tags := make([]byte, block), make([]byte, l.run/block*tag)
-	wrong := 0
-	for i := int64(0); i < l.blocks; i++ {
-		area, within := i/(l.run/block), i%(l.run/block)
-		start := l.start + area*(l.tagRun+l.run)
-		if within == 0 {
-			clear(tags)
-			if _, err := in.ReadAt(tags, start); err != nil && !errors.Is(err, io.EOF) {
-				return err
-			}
-		}
-		if _, err := in.ReadAt(ciphertext, start+l.tagRun+within*block); err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		want := tags[within*tag:][:tag]
-		if len(bytes.Trim(want, "\x00")) == 0 {
-			continue // never written; what lies there is of before, such as the old backup of the GPT
-		}
-		plain, ok := cipher.open(uint64(i)*block/512, ciphertext, want)
-		if !ok {
-			wrong++
-			continue
-		}
-		if _, err := out.WriteAt(plain, i*block); err != nil {
-			return err
-		}
-	}
-	if wrong > 0 {
-		return fmt.Errorf("%d of %d blocks do not authenticate", wrong, l.blocks)
-	}
-	return out.Truncate(l.blocks * block)
 }

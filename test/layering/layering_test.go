@@ -74,7 +74,7 @@ var floors = map[string][]string{
 	"linux":  {"linux", "format"},
 	"format": {"format"},
 	"test":   {"test", "host", "target", "linux", "format"},
-	"bench":  {"bench", "host", "target", "linux", "format"},
+	"bench":  {"bench", "test", "host", "target", "linux", "format"},
 }
 
 func floor(importPath string) string {
