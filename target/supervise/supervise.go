@@ -53,6 +53,7 @@ type supervisor struct {
 	entry    string
 	repaired uint64 // as last said
 	state    sealed
+	changed  []string // databases of Secure Boot that differ from those of this boot
 
 	signals   chan os.Signal
 	requests  chan request
@@ -238,5 +239,9 @@ func (s *supervisor) allReady() error {
 		s.say("boot marked good: %s", s.entry)
 	}
 	// 4. Say so.
-	return s.log.Printf(kmsg.Warning, "%s", st.Marker())
+	if err := s.log.Printf(kmsg.Warning, "%s", st.Marker()); err != nil {
+		return err
+	}
+	// 5. Now that it is known that this release works with what there is.
+	return s.change()
 }
