@@ -196,7 +196,7 @@ func (s *stage) stateTokens(ts *testscript.TestScript, args []string) {
 func (s *stage) tokens(ts *testscript.TestScript, args []string) {
 	want(ts, args, "VOLUME COUNT")
 	dump := s.tool(ts, "cryptsetup", "luksDump", path(ts, args[0]))
-	if n := strings.Count(dump, ": "+sealtoken.Type+"\n"); fmt.Sprint(n) != args[1] {
+	if n := strings.Count(dump, ": "+sealtoken.Type+"\n"); int64(n) != number(ts, args[1]) {
 		ts.Fatalf("%d tokens of the TPM, want %s:\n%s", n, args[1], dump)
 	}
 }
