@@ -35,7 +35,7 @@ of their volumes. Its private part recovery.key is not needed to build: keep it
 off line, and never lose it.`,
 		Args: cobra.NoArgs,
 	}
-	c.AddCommand(newKeysInitCommand(), newKeysShowCommand(), newKeysExportCommand(), newKeysRecoveryCommand(), newKeysRevokeCommand())
+	c.AddCommand(newKeysInitCommand(), newKeysShowCommand(), newKeysExportCommand(), newKeysRecoveryCommand(), newKeysAllowCommand(), newKeysRevokeCommand())
 	return c
 }
 
@@ -187,11 +187,7 @@ systemd-boot enrols it from loader/keys/NAME/dbx.auth in setup mode.`,
 			if err != nil {
 				return err
 			}
-			attributes := efisig.Append
-			if replace {
-				attributes = efisig.Replace
-			}
-			data, err := keys.Revoke(st, r, attributes, when)
+			data, err := keys.Revoke(st, r, attributes(replace), when)
 			if err != nil {
 				return err
 			}
@@ -206,8 +202,77 @@ systemd-boot enrols it from loader/keys/NAME/dbx.auth in setup mode.`,
 	return c
 }
 
-func readRevocation(images, certificates []string) (keys.Revocation, error) {
-	var r keys.Revocation
+func newKeysAllowCommand() *cobra.Command {
+	var certificates []string
+	var out, at string
+	var replace bool
+	c := &cobra.Command{
+		Use:   "allow DIR --certificate FILE.pem... --out db.auth",
+		Short: "Let what a certificate stands for boot, in db",
+		Long: `Write a signed update of db, the firmware's list of who signs what may start:
+these certificates are added to it. With --replace they are the whole db, and
+whoever is not among them signs nothing any more.
+
+On a running machine it is a planned change: put it on the ESP as
+cloison/planned/db.auth and restart. The machine takes it only if it starts
+with it, and its state volume opens before the change and after it.`,
+		Example: `  cloison keys allow ~/keys/fleet --certificate ~/keys/next/db.pem --out db.auth
+  cloison keys allow ~/keys/fleet --certificate ~/keys/next/db.pem --replace --out db.auth`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			when, err := timestamp(at)
+			if err != nil {
+				return err
+			}
+			st, err := keys.OpenDir(args[0])
+			if err != nil {
+				return err
+			}
+			allowed, err := readCertificates("allow", certificates)
+			if err != nil {
+				return err
+			}
+			data, err := keys.Allow(st, allowed, attributes(replace), when)
+			if err != nil {
+				return err
+			}
+			return keys.WriteFile(out, data)
+		},
+	}
+	c.Flags().StringArrayVar(&certificates, "certificate", nil, "certificate to allow, PEM (may be repeated)")
+	c.Flags().StringVar(&out, "out", "db.auth", "file to write")
+	c.Flags().BoolVar(&replace, "replace", false, "write the whole db instead of adding to it")
+	timestampFlag(c, &at)
+	return c
+}
+
+func attributes(replace bool) uint32 {
+	if replace {
+		return efisig.Replace
+	}
+	return efisig.Append
+}
+
+// readCertificates reads each certificate once; what is for the error.
+func readCertificates(what string, paths []string) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot %s certificate: %w", what, err)
+		}
+		cert, err := keys.ParseCertificate(path, data)
+		if err != nil {
+			return nil, fmt.Errorf("cannot %s certificate: %w", what, err)
+		}
+		if !slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return c.Equal(cert) }) {
+			certs = append(certs, cert)
+		}
+	}
+	return certs, nil
+}
+
+func readRevocation(images, certificates []string) (r keys.Revocation, err error) {
 	for _, path := range images {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -215,20 +280,8 @@ func readRevocation(images, certificates []string) (keys.Revocation, error) {
 		}
 		r.Images = append(r.Images, data)
 	}
-	for _, path := range certificates {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return r, fmt.Errorf("cannot revoke certificate: %w", err)
-		}
-		cert, err := keys.ParseCertificate(path, data)
-		if err != nil {
-			return r, fmt.Errorf("cannot revoke certificate: %w", err)
-		}
-		if !slices.ContainsFunc(r.Certificates, func(c *x509.Certificate) bool { return c.Equal(cert) }) {
-			r.Certificates = append(r.Certificates, cert)
-		}
-	}
-	return r, nil
+	r.Certificates, err = readCertificates("revoke", certificates)
+	return r, err
 }
 
 func timestampFlag(c *cobra.Command, at *string) {

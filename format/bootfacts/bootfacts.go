@@ -7,6 +7,7 @@
 package bootfacts
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -22,6 +23,7 @@ const (
 	Note            = "/run/cloison/boot"
 	PolicyKey       = "/run/cloison/tpm2-pcr-public-key.pem"
 	PolicySignature = "/run/cloison/tpm2-pcr-signature.json"
+	Planned         = "/run/cloison/planned" // folder of planned changes: NAME.auth
 )
 
 // Facts is what the initramfs knows and PID 1 cannot find out again.
@@ -39,12 +41,23 @@ type Facts struct {
 	StateMade     bool   // it was made by this boot
 	StateToken    string // number of the token that opened it, and how many there are: "0 of 1"
 	StateRecovery bool   // the recovery passphrase opens it, too
+	// What is planned for the Secure Boot databases, in this order.
+	Changes        []Change
+	ChangesRefused bool // something was planned that cannot be done
 	// Times since the kernel started (CLOCK_BOOTTIME), to the microsecond.
 	Initramfs time.Duration // /init began
 	Opened    time.Duration // the core's file system was mounted
 	Unsealed  time.Duration // the state volume was mounted
 	// Core is parsed from Command by Parse; String ignores it.
 	Core cmdline.Core
+}
+
+// Change is a planned change of a Secure Boot database: the volume opens before
+// it and after it.
+type Change struct {
+	Name   string   // db or dbx
+	Append bool     // adds to the database, else replaces it
+	PCR7   [32]byte // after this one and those before it
 }
 
 func (f *Facts) rows() []struct {
@@ -67,6 +80,8 @@ func (f *Facts) rows() []struct {
 		{"state_made", &f.StateMade},
 		{"state_token", &f.StateToken},
 		{"state_recovery", &f.StateRecovery},
+		{"changes", &f.Changes},
+		{"changes_refused", &f.ChangesRefused},
 		{"initramfs_usec", &f.Initramfs},
 		{"opened_usec", &f.Opened},
 		{"unsealed_usec", &f.Unsealed},
@@ -82,6 +97,8 @@ func (f Facts) String() string {
 			fmt.Fprintf(&b, "%s=%s\n", r.key, *v)
 		case *bool:
 			fmt.Fprintf(&b, "%s=%t\n", r.key, *v)
+		case *[]Change:
+			fmt.Fprintf(&b, "%s=%s\n", r.key, printChanges(*v))
 		case *time.Duration:
 			fmt.Fprintf(&b, "%s=%d\n", r.key, v.Microseconds())
 		}
@@ -121,6 +138,11 @@ func parse(text string) (Facts, error) {
 			if !*v && value != "false" {
 				return f, fmt.Errorf("%s: %q is neither true nor false", r.key, value)
 			}
+		case *[]Change:
+			var err error
+			if *v, err = parseChanges(value); err != nil {
+				return f, fmt.Errorf("%s: %w", r.key, err)
+			}
 		case *time.Duration:
 			n, err := strconv.ParseInt(value, 10, 48)
 			if err != nil || n < 0 || strconv.FormatInt(n, 10) != value {
@@ -135,4 +157,43 @@ func parse(text string) (Facts, error) {
 	core, err := cmdline.Parse(f.Command)
 	f.Core = core
 	return f, err
+}
+
+const noChanges = "none"
+
+// printChanges writes db:append:HEX,dbx:replace:HEX, or none.
+func printChanges(changes []Change) string {
+	if len(changes) == 0 {
+		return noChanges
+	}
+	var words []string
+	for _, c := range changes {
+		how := "replace"
+		if c.Append {
+			how = "append"
+		}
+		words = append(words, fmt.Sprintf("%s:%s:%x", c.Name, how, c.PCR7))
+	}
+	return strings.Join(words, ",")
+}
+
+func parseChanges(text string) (changes []Change, err error) {
+	if text == noChanges {
+		return nil, nil
+	}
+	for word := range strings.SplitSeq(text, ",") {
+		parts := strings.Split(word, ":")
+		if len(parts) != 3 || parts[0] != "db" && parts[0] != "dbx" || len(parts[2]) != 64 {
+			return nil, fmt.Errorf("%q is no change", word)
+		}
+		c := Change{Name: parts[0], Append: parts[1] == "append"}
+		if _, err := hex.Decode(c.PCR7[:], []byte(parts[2])); err != nil {
+			return nil, fmt.Errorf("%q is no change", word)
+		}
+		changes = append(changes, c)
+	}
+	if printChanges(changes) != text {
+		return nil, fmt.Errorf("%q is not written the usual way", text)
+	}
+	return changes, nil
 }

@@ -18,6 +18,8 @@ state_uuid=ace2b901-fb15-4954-891c-b292f6d07a49
 state_made=true
 state_token=0 of 1
 state_recovery=true
+changes=db:append:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff,dbx:replace:ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100
+changes_refused=false
 initramfs_usec=500000
 opened_usec=700123
 unsealed_usec=900456
@@ -33,6 +35,10 @@ func TestParse(t *testing.T) {
 		{"slot=core-a", "slot=", "slot is empty"},
 		{"gpt_backup=false", "gpt_backup=no", "neither true nor false"},
 		{"usec=500000", "usec=0500000", "not a number"},
+		{"db:append", "db:add", "usual way"},
+		{"db:append", "pk:append", "no change"},
+		{":ffee", ":FFEE", "usual way"},
+		{":ffee", ":ff", "no change"},
 		{"usec=500000", "usec=-5", "not a number"},
 		{"roots=2", "roots=3 x=y", "unexpected word"},
 		{"usec=900456\n", "usec=900456", "must stand"},

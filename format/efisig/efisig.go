@@ -190,21 +190,30 @@ func (u *Update) message(v Variable, attributes uint32) []byte {
 // Verify checks that u changes v with these attributes and is signed by
 // cert.
 func (u *Update) Verify(v Variable, attributes uint32, cert *x509.Certificate) error {
-	s, err := pkcs7.Parse(u.Signature)
+	by, err := u.signer(v, attributes)
 	if err != nil {
-		return fmt.Errorf("cannot verify update of %s: %w", v.Name, err)
-	}
-	if s.Content != nil || !s.ContentType.Equal(pkcs7.OIDData) {
-		return fmt.Errorf("cannot verify update of %s: the signature is not detached", v.Name)
-	}
-	by, err := s.Verify(u.message(v, attributes))
-	if err != nil {
-		return fmt.Errorf("cannot verify update of %s: %w", v.Name, err)
+		return err
 	}
 	if !by.Equal(cert) {
 		return fmt.Errorf("cannot verify update of %s: signed by %q, want %q", v.Name, by.Subject.CommonName, cert.Subject.CommonName)
 	}
 	return nil
+}
+
+// signer returns who signed u as a change of v with these attributes.
+func (u *Update) signer(v Variable, attributes uint32) (*x509.Certificate, error) {
+	s, err := pkcs7.Parse(u.Signature)
+	if err != nil {
+		return nil, fmt.Errorf("cannot verify update of %s: %w", v.Name, err)
+	}
+	if s.Content != nil || !s.ContentType.Equal(pkcs7.OIDData) {
+		return nil, fmt.Errorf("cannot verify update of %s: the signature is not detached", v.Name)
+	}
+	by, err := s.Verify(u.message(v, attributes))
+	if err != nil {
+		return nil, fmt.Errorf("cannot verify update of %s: %w", v.Name, err)
+	}
+	return by, nil
 }
 
 // Marshal returns the bytes of an .auth file.

@@ -24,6 +24,7 @@ import (
 var (
 	errRevokesItself = hint.Wrap(errors.New("cannot revoke the db certificate of these same keys: no machine would boot again"),
 		"make new keys, enrol them, then revoke the old certificate with the new keys")
+	errNothingToAllow  = hint.Wrap(errors.New("cannot allow nobody"), "name whose programs may boot: --certificate FILE.pem")
 	errNothingToRevoke = hint.Wrap(errors.New("cannot revoke nothing"), "name what must not boot any more: --image FILE.efi or --certificate FILE.pem")
 )
 

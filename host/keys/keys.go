@@ -178,6 +178,16 @@ func Revoke(st Store, r Revocation, attributes uint32, at time.Time) ([]byte, er
 	return signUpdate(st, KEK, efisig.DBX, attributes, at, lists)
 }
 
+// Allow makes an update of db, signed by the KEK: what these certificates signed
+// may start. With attributes efisig.Append it adds to a machine's db at run
+// time; with efisig.Replace they are the whole db.
+func Allow(st Store, certificates []*x509.Certificate, attributes uint32, at time.Time) ([]byte, error) {
+	if len(certificates) == 0 {
+		return nil, errNothingToAllow
+	}
+	return signUpdate(st, KEK, efisig.DB, attributes, at, efisig.Certificates(st.Owner(), certificates...))
+}
+
 func signUpdate(st Store, key Role, v efisig.Variable, attributes uint32, at time.Time, lists []efisig.List) ([]byte, error) {
 	signer, cert, err := pair(st, key)
 	if err != nil {

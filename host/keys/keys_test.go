@@ -445,6 +445,38 @@ func TestAuthFiles(t *testing.T) {
 	}
 }
 
+func TestAllow(t *testing.T) {
+	st, next := open(t, false), open(t, false)
+	cert, err := next.Certificate(DB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, attributes := range []uint32{efisig.Append, efisig.Replace} {
+		text, err := Allow(st, []*x509.Certificate{cert}, attributes, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := efisig.ParseUpdate(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kek, err := st.Certificate(KEK)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := u.Attributes(efisig.DB, []*x509.Certificate{kek}); err != nil || got != attributes {
+			t.Errorf("Allow() is signed for %#x, %v, want %#x of db by the KEK", got, err, attributes)
+		}
+		lists, err := efisig.Parse(u.Payload)
+		if err != nil || len(lists) != 1 || lists[0].Signatures[0].Owner != st.Owner() || !bytes.Equal(lists[0].Signatures[0].Data, cert.Raw) {
+			t.Errorf("Allow() has %v, %v, want the certificate", lists, err)
+		}
+	}
+	if _, err := Allow(st, nil, efisig.Append, now); err == nil || !strings.Contains(err.Error(), "cannot allow nobody") {
+		t.Errorf("Allow(nobody) = %v", err)
+	}
+}
+
 func TestRevokeRefuses(t *testing.T) {
 	st := open(t, false)
 	own, err := st.Certificate(DB)

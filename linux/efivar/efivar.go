@@ -1,4 +1,4 @@
-// Package efivar reads EFI variables from efivarfs (Linux,
+// Package efivar reads and writes EFI variables in efivarfs (Linux,
 // Documentation/filesystems/efivarfs.rst). Their contents are read by
 // cloison/format/efivar.
 package efivar

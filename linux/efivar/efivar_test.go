@@ -24,3 +24,18 @@ func TestRead(t *testing.T) {
 		t.Errorf("Read of a cut variable = %v, want an error that is not %v", err, ErrMissing)
 	}
 }
+
+func TestWrite(t *testing.T) {
+	s := Store{Dir: t.TempDir()}
+	if err := s.Write("dbx", Global, 0x67, []byte("signed change")); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Read("dbx", Global)
+	if err != nil || v.Attributes != 0x67 || string(v.Data) != "signed change" {
+		t.Errorf("Read() = %+v, %v, want what was written", v, err)
+	}
+	s.Dir += "/none"
+	if err := s.Write("dbx", Global, 0x67, nil); err == nil || errors.Is(err, ErrRefused) {
+		t.Errorf("Write() without a store = %v, want an error that is no refusal", err)
+	}
+}

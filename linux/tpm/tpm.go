@@ -10,6 +10,7 @@ package tpm
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -48,6 +49,16 @@ func Open(node string) (*TPM, error) {
 		return nil, fmt.Errorf("cannot open the TPM %s: %w", node, err)
 	}
 	return &TPM{fd: fd, deadline: Deadline}, nil
+}
+
+// EventLog reads the firmware's event log of the first TPM: securityfs must be
+// mounted at its usual place (Linux, Documentation/security/tpm/tpm_event_log.rst).
+func EventLog() ([]byte, error) {
+	b, err := os.ReadFile("/sys/kernel/security/tpm0/binary_bios_measurements")
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the firmware's event log: %w", err)
+	}
+	return b, nil
 }
 
 // Close closes the device. One whose TPM is dead stays open: to close it, the

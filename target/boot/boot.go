@@ -273,7 +273,7 @@ func (sysfs) Partitions(disk string) ([]block.Partition, error) { return block.P
 func (sysfs) Open(node string) (block.Device, error)            { return block.Open(node) }
 
 func writeNote(f bootfacts.Facts) error {
-	err := os.Mkdir(filepath.Dir(bootfacts.Note), 0o755)
+	err := os.MkdirAll(filepath.Dir(bootfacts.Note), 0o755)
 	if err == nil {
 		err = os.WriteFile(bootfacts.Note, []byte(f.String()), 0o400)
 	}

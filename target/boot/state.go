@@ -54,6 +54,7 @@ func (m *machine) openState(on slot, facts *bootfacts.Facts) error {
 	if err != nil {
 		return err
 	}
+	m.planChanges(on.ESP, sealer, &volume, facts)
 	facts.State, facts.StateUUID, facts.StateMade = on.State, volume.UUID, volume.First
 	facts.StateToken, facts.StateRecovery = fmt.Sprintf("%d of %d", volume.Token, volume.Tokens), volume.Recovery
 	facts.Unsealed = clock.SinceBoot()

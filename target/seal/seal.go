@@ -24,7 +24,7 @@ var (
 	ErrOtherTPM    = errors.New("this TPM did not seal the volume: the disk was moved, or the TPM was cleared")
 	ErrOtherVolume = errors.New("this is not the volume that the TPM was provisioned for")
 	ErrPolicyKey   = errors.New("the volume was sealed for the releases of another policy key")
-	ErrPCR7        = errors.New("PCR 7 is not what it was at sealing: Secure Boot or its keys changed")
+	ErrPCR7        = errors.New("PCR 7 is not what it was at sealing: Secure Boot or its keys changed without a plan; the recovery passphrase opens the volume")
 	ErrPCR11       = errors.New("PCR 11 is not the one that was signed: the boot image was changed, or the initramfs was left already")
 	ErrFloor       = errors.New("this release is older than the TPM accepts")
 	ErrToken       = errors.New("the volume's token is damaged")

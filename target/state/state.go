@@ -95,6 +95,10 @@ type Volume struct {
 	Token    int  // that opened it
 	Tokens   int  // how many the TPM could open it by
 	Recovery bool // there is a keyslot for the recovery passphrase
+
+	device string
+	header luks2.Header
+	secret seal.Secret
 }
 
 // Identity says which volume a header is of: its UUID, and the digest of the
@@ -114,7 +118,7 @@ func (m Machine) Open() (Volume, error) {
 }
 
 func (m Machine) open() (Volume, error) {
-	head, err := readHead(m.Device)
+	head, err := readHead(m.Device, luks2.HeaderSize)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -156,12 +160,13 @@ func (m Machine) unlock(head []byte) (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	v := Volume{UUID: h.UUID, Identity: Identity(h)}
+	v := Volume{UUID: h.UUID, Identity: Identity(h), device: m.Device, header: h}
 	_, v.Recovery = h.Keyslots[recoverySlot]
 	secret, err := m.unseal(h, &v)
 	if err != nil {
 		return Volume{}, err
 	}
+	v.secret = secret
 	// The C programs get what was understood and checked, not what is on the disk.
 	text, err := h.Print()
 	if err != nil {
@@ -257,7 +262,10 @@ func (m Machine) provision() (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	v := Volume{UUID: h.UUID, Identity: Identity(h), First: true, Token: sealToken, Tokens: 1, Recovery: true}
+	v := Volume{
+		UUID: h.UUID, Identity: Identity(h), First: true, Token: sealToken, Tokens: 1, Recovery: true,
+		device: m.Device, header: h, secret: secret,
+	}
 	// 4. The volume and its file system.
 	err = openVolume(m.Device, keySlot, secret.Key[:])
 	if err = errors.Join(err, os.Remove(headerFile)); err != nil {
@@ -305,14 +313,14 @@ func (m Machine) provision() (Volume, error) {
 	return v, nil
 }
 
-// readHead reads what lies in front of the data.
-func readHead(device string) ([]byte, error) {
+// readHead reads size bytes of what lies in front of the data.
+func readHead(device string, size int) ([]byte, error) {
 	f, err := os.Open(device)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() // only read from
-	head := make([]byte, luks2.HeaderSize)
+	head := make([]byte, size)
 	if n, err := f.ReadAt(head, 0); n != len(head) {
 		return nil, fmt.Errorf("cannot read its header: %w", err)
 	}

@@ -152,7 +152,7 @@ func (s *supervisor) stateStatus(st *Status) error {
 	st.State = StateStatus{
 		Device: s.facts.State, UUID: s.facts.StateUUID, Made: s.facts.StateMade, Token: s.facts.StateToken,
 		Recovery: s.facts.StateRecovery, Machine: s.state.machine, Boots: s.state.boots, Forged: s.state.forged,
-		TPM: tpm,
+		TPM: tpm, Changes: s.changesRow(),
 	}
 	return nil
 }

@@ -53,6 +53,7 @@ type StateStatus struct {
 	Boots        uint64 // good ones
 	Forged       uint64 // blocks found
 	TPM          seal.Status
+	Changes      string // of the Secure Boot databases, planned
 }
 
 // PCR is one value of the SHA-256 bank.
@@ -145,6 +146,7 @@ func (s StateStatus) rows(row func(name, format string, args ...any)) {
 	}
 	row("  opened by", "the TPM, token %s; %s", s.Token, recovery)
 	row("  policy", "PCR 7 as sealed; PCR 11 in the initramfs, signed; security version %d, floor %d", s.TPM.SecurityVersion, s.TPM.Floor)
+	row("  planned changes", "%s", s.Changes)
 	tpm := "not provisioned"
 	if s.TPM.Provisioned {
 		tpm = "provisioned for this volume"

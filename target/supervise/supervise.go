@@ -57,6 +57,7 @@ type supervisor struct {
 	entry            string
 	repaired         uint64 // as last said
 	state            sealed
+	changed          []string // databases of Secure Boot that differ from those of this boot
 
 	signals   chan os.Signal
 	notices   chan notice
@@ -258,5 +259,6 @@ func (s *supervisor) allReady() error {
 		r.answer(st.String())
 	}
 	s.beginner = nil
-	return nil
+	// 5. Now that it is known that this release works with what there is.
+	return s.change()
 }

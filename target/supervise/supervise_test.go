@@ -22,7 +22,7 @@ func TestStatus(t *testing.T) {
 		Repaired: 3, Watchdog: "i6300ESB timer, 30s", MemoryUsed: 27 * 1024, MemoryTotal: 448 * 1024, Entry: "cloison_0.1.0.efi",
 		State: StateStatus{
 			Device: "/dev/vda4", UUID: "ace2b901-fb15-4954-891c-b292f6d07a49", Made: true, Token: "0 of 1", Recovery: true,
-			Machine: "0123456789ab4def8123456789abcdef", Boots: 1, Forged: 2,
+			Machine: "0123456789ab4def8123456789abcdef", Boots: 1, Forged: 2, Changes: "none",
 			TPM: seal.Status{Provisioned: true, Owned: true, Floor: 1, SecurityVersion: 2},
 		},
 		Services: []ServiceStatus{
@@ -46,6 +46,7 @@ func TestStatus(t *testing.T) {
     authentication  hmac(sha256), journal; 2 forged blocks found
     opened by       the TPM, token 0 of 1; the recovery passphrase opens it, too
     policy          PCR 7 as sealed; PCR 11 in the initramfs, signed; security version 2, floor 1
+    planned changes none
   TPM               provisioned for this volume
   machine           0123456789ab4def8123456789abcdef, boots found good: 1
   watchdog          i6300ESB timer, 30s

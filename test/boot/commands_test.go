@@ -51,6 +51,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"state-wipe":   (*stage).stateWipe,
 		"state-tokens": (*stage).stateTokens,
 		"state-check":  (*stage).stateCheck,
+		"tokens":       (*stage).tokens,
 		"cut":          (*stage).cut,
 		"power-cuts":   (*stage).powerCuts,
 		"remember":     (*stage).remember,
@@ -65,6 +66,9 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"unsign":    (*stage).unsign,
 		"sign-with": (*stage).signWith,
 		"revoke":    (*stage).revoke,
+		"allow":     (*stage).allow,
+		"cp-vars":   (*stage).cpVars,
+		"put-vars":  (*stage).putVars,
 		"flip":      (*stage).flip,
 		"addon":     (*stage).addon,
 	}

@@ -191,6 +191,16 @@ func (s *stage) stateTokens(ts *testscript.TestScript, args []string) {
 	must(ts, f.Close())
 }
 
+// tokens VOLUME COUNT: so many tokens of the TPM are in the header of a copy, as
+// cryptsetup sees it.
+func (s *stage) tokens(ts *testscript.TestScript, args []string) {
+	want(ts, args, "VOLUME COUNT")
+	dump := s.tool(ts, "cryptsetup", "luksDump", path(ts, args[0]))
+	if n := strings.Count(dump, ": "+sealtoken.Type+"\n"); int64(n) != number(ts, args[1]) {
+		ts.Fatalf("%d tokens of the TPM, want %s:\n%s", n, args[1], dump)
+	}
+}
+
 func readHeader(ts *testscript.TestScript, name string) luks2.Header {
 	f, err := os.Open(name)
 	must(ts, err)
