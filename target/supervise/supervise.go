@@ -251,6 +251,11 @@ func (s *supervisor) allReady() error {
 	if err := s.log.Printf(kmsg.Warning, "%s", st.Marker()); err != nil {
 		return err
 	}
+	// 5. Now that it is known that this release works with what there is.
+	if err := s.change(); err != nil {
+		return err
+	}
+	// 6. Show it to whoever sits there.
 	if r := s.beginner; r != nil && r.of.run == r {
 		st, err := s.status(true)
 		if err != nil {
@@ -259,6 +264,5 @@ func (s *supervisor) allReady() error {
 		r.answer(st.String())
 	}
 	s.beginner = nil
-	// 5. Now that it is known that this release works with what there is.
-	return s.change()
+	return nil
 }
