@@ -59,7 +59,7 @@ func Main() {
 }
 
 // Collector takes lines from everywhere and writes them, one after the other.
-type collector struct {
+type Collector struct {
 	store   *store
 	rate    rate
 	lines   chan source
@@ -86,8 +86,17 @@ type answer struct {
 	err   error
 }
 
-func newCollector(s *store, report func(error)) *collector {
-	return &collector{
+// New opens the log in a folder. report gets what goes wrong on the way.
+func New(folder string, report func(error)) (*Collector, error) {
+	s, err := openStore(folder, segmentSize, maxSegments)
+	if err != nil {
+		return nil, err
+	}
+	return collect(s, report), nil
+}
+
+func collect(s *store, report func(error)) *Collector {
+	return &Collector{
 		store: s, lines: make(chan source), asks: make(chan ask), now: time.Now, report: report,
 		rate: rate{bytes: bytesPerSecond, burst: burst, longest: maxSources, remembers: map[string]*bucket{}},
 	}
@@ -100,11 +109,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	s, err := openStore(Folder, segmentSize, maxSegments)
+	c, err := New(Folder, func(err error) { fmt.Fprintf(os.Stderr, "%v\n", err) })
 	if err != nil {
 		return err
 	}
-	c := newCollector(s, func(err error) { fmt.Fprintf(os.Stderr, "%v\n", err) })
 	inputs, err := open()
 	if err != nil {
 		return err
@@ -117,7 +125,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	server, err := varlink.New(c.offer(peers))
+	server, err := varlink.New(c.Offer(peers))
 	if err != nil {
 		return err
 	}
@@ -128,7 +136,7 @@ func run() error {
 		go func() { read <- in.read(c, in.file) }()
 	}
 	written := make(chan struct{})
-	go func() { c.write(); close(written) }()
+	go func() { c.Write(); close(written) }()
 	go func() {
 		// It lives when the one that writes answers.
 		failed <- notify.KeepAlive(aliveness, func() error { _, err := c.tail(1); return err })
@@ -152,7 +160,7 @@ func run() error {
 			err = errors.Join(err, e)
 		}
 	}
-	close(c.lines)
+	c.End()
 	<-written
 	return err
 }
@@ -160,7 +168,7 @@ func run() error {
 // input is one descriptor and how it is read.
 type input struct {
 	file *os.File
-	read func(*collector, *os.File) error
+	read func(*Collector, *os.File) error
 }
 
 // open takes what PID 1 has handed over.
@@ -173,7 +181,7 @@ func open() ([]input, error) {
 	if err != nil {
 		return nil, err
 	}
-	inputs := []input{{kernel, (*collector).kernel}, {records, (*collector).audit}}
+	inputs := []input{{kernel, (*Collector).kernel}, {records, (*Collector).audit}}
 	outputs, err := service.Descriptor("outputs")
 	if err != nil {
 		return nil, err
@@ -186,12 +194,12 @@ func open() ([]input, error) {
 		if err != nil {
 			return nil, err
 		}
-		inputs = append(inputs, input{pipe, func(c *collector, f *os.File) error { return c.output(name, f) }})
+		inputs = append(inputs, input{pipe, func(c *Collector, f *os.File) error { return c.Output(name, f) }})
 	}
 }
 
-// output reads the lines of a service. One without an end is cut into several.
-func (c *collector) output(name string, f io.Reader) error {
+// Output reads the lines of a service. One without an end is cut into several.
+func (c *Collector) Output(name string, f io.Reader) error {
 	r := bufio.NewReaderSize(f, logline.MaxText)
 	from := "service/" + name
 	for {
@@ -206,7 +214,7 @@ func (c *collector) output(name string, f io.Reader) error {
 }
 
 // kernel reads the kernel's log, with its own times.
-func (c *collector) kernel(f *os.File) error {
+func (c *Collector) kernel(f *os.File) error {
 	b := make([]byte, 8192)
 	for {
 		n, err := f.Read(b)
@@ -231,7 +239,7 @@ func (c *collector) kernel(f *os.File) error {
 }
 
 // audit reads the audit records. Those of one user count for one rate.
-func (c *collector) audit(f *os.File) error {
+func (c *Collector) audit(f *os.File) error {
 	b := make([]byte, 16384)
 	for {
 		n, err := f.Read(b)
@@ -261,8 +269,8 @@ func user(text string) string {
 	return number
 }
 
-// write writes lines and answers questions until there are no more lines.
-func (c *collector) write() {
+// Write writes lines and answers questions until End.
+func (c *Collector) Write() {
 	tick := time.NewTicker(syncEvery)
 	defer tick.Stop()
 	dirty := false
@@ -287,9 +295,12 @@ func (c *collector) write() {
 	}
 }
 
+// End says that there are no more lines. Nothing is asked after it.
+func (c *Collector) End() { close(c.lines) }
+
 // keep writes a line if its source has not written too much, and before it how
 // many are missing.
-func (c *collector) keep(l source) {
+func (c *Collector) keep(l source) {
 	ok, dropped := c.rate.allow(c.now(), l.key, len(l.Text))
 	if !ok {
 		return
@@ -310,7 +321,7 @@ func (c *collector) keep(l source) {
 
 // fails reports a failure of the disk once, until it works again. The report
 // comes back by a pipe that this goroutine empties, so it does not wait for it.
-func (c *collector) fails(err error) {
+func (c *Collector) fails(err error) {
 	if err != nil && !c.damaged {
 		go c.report(err)
 	}
@@ -318,15 +329,15 @@ func (c *collector) fails(err error) {
 }
 
 // tail asks for the last lines.
-func (c *collector) tail(lines int) ([]string, error) {
+func (c *Collector) tail(lines int) ([]string, error) {
 	answers := make(chan answer, 1)
 	c.asks <- ask{lines, answers}
 	a := <-answers
 	return a.lines, a.err
 }
 
-// offer is the service's Varlink side, with its access table.
-func (c *collector) offer(peers map[uint32]string) varlink.Service {
+// Offer is the service's Varlink side, with its access table.
+func (c *Collector) Offer(peers map[uint32]string) varlink.Service {
 	return varlink.Service{
 		Product: "Cloison log", Version: "1", Definitions: []string{definition}, Peers: peers,
 		Methods: []varlink.Method{

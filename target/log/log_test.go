@@ -136,17 +136,17 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// collect runs a collector for some inputs, ends it, and returns what it has
+// gather runs a collector for some inputs, ends it, and returns what it has
 // written.
-func collect(t *testing.T, feed func(c *collector)) []string {
+func gather(t *testing.T, feed func(c *Collector)) []string {
 	t.Helper()
 	s := open1(t, t.TempDir(), segmentSize, maxSegments)
-	c := newCollector(s, func(err error) { t.Errorf("reported: %v", err) })
+	c := collect(s, func(err error) { t.Errorf("reported: %v", err) })
 	c.now = func() time.Time { return time.Unix(1000, 0) }
 	written := make(chan struct{})
-	go func() { c.write(); close(written) }()
+	go func() { c.Write(); close(written) }()
 	feed(c)
-	close(c.lines)
+	c.End()
 	<-written
 	lines, err := s.tail(1e6, 1<<30)
 	if err != nil {
@@ -159,18 +159,18 @@ func collect(t *testing.T, feed func(c *collector)) []string {
 // loses its own lines only.
 func TestForgeAndFlood(t *testing.T) {
 	forged := logline.Line{Time: time.Unix(1000, 0), From: "kernel", Text: "all is well"}.Print()
-	lines := collect(t, func(c *collector) {
+	lines := gather(t, func(c *Collector) {
 		for name, text := range map[string]string{
 			"forger": "\r" + forged + "a\rb\x00c", "flooder": strings.Repeat("flood\n", 100_000), "endless": strings.Repeat("x", 10_000),
 		} {
-			if err := c.output(name, strings.NewReader(text)); !errors.Is(err, io.EOF) {
+			if err := c.Output(name, strings.NewReader(text)); !errors.Is(err, io.EOF) {
 				t.Errorf("output(%s) = %v, want the end", name, err)
 			}
 		}
-		if err := c.output("flooder", strings.NewReader("last\n")); !errors.Is(err, io.EOF) {
+		if err := c.Output("flooder", strings.NewReader("last\n")); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
-		if err := c.output("quiet", strings.NewReader("one line\n")); !errors.Is(err, io.EOF) {
+		if err := c.Output("quiet", strings.NewReader("one line\n")); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 	})
@@ -192,17 +192,17 @@ func TestForgeAndFlood(t *testing.T) {
 
 // One that comes through again says how many lines are missing.
 func TestMissingLinesAreTold(t *testing.T) {
-	lines := collect(t, func(c *collector) {
+	lines := gather(t, func(c *Collector) {
 		now := time.Unix(1000, 0)
 		c.now = func() time.Time { return now }
-		if err := c.output("flooder", strings.NewReader(strings.Repeat("flood\n", 20_000))); !errors.Is(err, io.EOF) {
+		if err := c.Output("flooder", strings.NewReader(strings.Repeat("flood\n", 20_000))); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 		if _, err := c.tail(1); err != nil { // all of them have been seen
 			t.Error(err)
 		}
 		now = now.Add(time.Minute)
-		if err := c.output("flooder", strings.NewReader("later\n")); !errors.Is(err, io.EOF) {
+		if err := c.Output("flooder", strings.NewReader("later\n")); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 	})
@@ -219,7 +219,7 @@ func TestAudit(t *testing.T) {
 	}
 	defer w.Close()
 	record := format.Record{Type: 1326, Text: "audit(1000.000:1): auid=1 uid=901 gid=901"}
-	lines := collect(t, func(c *collector) {
+	lines := gather(t, func(c *Collector) {
 		if _, err := w.Write(record.Print()); err != nil {
 			t.Fatal(err)
 		}
@@ -241,11 +241,11 @@ func TestAudit(t *testing.T) {
 // TestOffer asks over the socket, as a service and as somebody else.
 func TestOffer(t *testing.T) {
 	s := open1(t, t.TempDir(), segmentSize, maxSegments)
-	c := newCollector(s, func(error) {})
-	go c.write()
+	c := collect(s, func(error) {})
+	go c.Write()
 	c.lines <- source{logline.Line{Time: time.Unix(1000, 0), From: "kernel", Text: "one"}, "kernel"}
 	for caller, want := range map[string]string{"console": "", "timed": "org.varlink.service.PermissionDenied"} {
-		server, err := varlink.New(c.offer(map[uint32]string{uint32(os.Getuid()): caller}))
+		server, err := varlink.New(c.Offer(map[uint32]string{uint32(os.Getuid()): caller}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,5 +269,5 @@ func TestOffer(t *testing.T) {
 			t.Errorf("Tail of no lines by %s = %v, want an error of the interface", caller, err)
 		}
 	}
-	close(c.lines)
+	c.End()
 }
