@@ -50,6 +50,8 @@ func TestParseRefuses(t *testing.T) {
 		{`slot = 256`, ``, "disk.slot = 0 is not between 16 and 65536 MiB"},
 		{`state = 512`, `state = 1`, "disk.state = 1 is not between 64 and 16777216 MiB"},
 		{`["console"]`, `["../sh"]`, `programs has "../sh", which is not a folder of cmd/`},
+		// What tests put in the place of PID 1 cannot get into a product.
+		{`["console"]`, `["../test/boot/rogue"]`, `programs has "../test/boot/rogue", which is not a folder of cmd/`},
 	} {
 		_, err := Parse([]byte(strings.Replace(whole, test.old, test.new, 1)))
 		if err == nil || err.Error() != test.want {
