@@ -63,6 +63,8 @@ func TestParseRefuses(t *testing.T) {
 		{`"logd"]`, `"console"]`, `services has "console", which is not a name of image/services, once`},
 		{`-> network:*`, `to network:*`, `assertions: cannot read the assertion "never console to network:*": "to" stands where "->" has to`},
 		{`why = "it needs none"`, ``, `assertions: "never console -> network:*" has no reason of one line beside it`},
+		// What tests put in the place of PID 1 cannot get into a product.
+		{`"logd"]`, `"../../test/boot/rogue"]`, `services has "../../test/boot/rogue", which is not a name of image/services, once`},
 	} {
 		_, err := Parse([]byte(strings.Replace(whole, test.old, test.new, 1)))
 		if err == nil || err.Error() != test.want {

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,9 @@ type Console struct {
 
 	mu      sync.Mutex
 	text    []byte
-	pos     int           // where the next Expect starts
+	lines   []byte        // the whole lines of text, plain
+	taken   int           // bytes of text that are in lines
+	pos     int           // where the next Expect starts, in plain text
 	grown   chan struct{} // closed and replaced at each growth
 	mirrors []io.Writer
 }
@@ -68,7 +71,17 @@ func (c *Console) Write(p []byte) (int, error) { return c.conn.Write(p) }
 func (c *Console) Text() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Plain(string(c.text))
+	return c.plain()
+}
+
+// plain is the text without control sequences. What was a whole line already
+// is not looked at again: while that takes, nobody reads from the machine, which
+// waits for no reader and loses what it writes. The caller holds mu.
+func (c *Console) plain() string {
+	whole := bytes.LastIndexByte(c.text, '\n') + 1
+	c.lines = append(c.lines, Plain(string(c.text[c.taken:max(c.taken, whole)]))...)
+	c.taken = max(c.taken, whole)
+	return string(c.lines) + Plain(string(c.text[c.taken:]))
 }
 
 // Done is closed at the end of the line.
@@ -81,7 +94,7 @@ func (c *Console) Done() <-chan struct{} { return c.done }
 func (c *Console) Expect(ctx context.Context, re *regexp.Regexp) (string, error) {
 	for {
 		c.mu.Lock()
-		text := Plain(string(c.text))
+		text := c.plain()
 		grown := c.grown
 		pos := min(c.pos, len(text))
 		if at := re.FindStringIndex(text[pos:]); at != nil {

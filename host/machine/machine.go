@@ -282,6 +282,27 @@ func (m *Machine) Close() error {
 	return nil
 }
 
+// Cut ends the machine and its TPM at once and waits until they are gone:
+// nobody gets to finish or to write out what he was at. What a power cut loses
+// beyond that is what a disk had only in its own cache.
+func (m *Machine) Cut() {
+	m.cancel()
+	<-m.done
+	m.close.Do(func() {
+		m.Console.conn.Close()
+		m.qmp.conn.Close()
+	})
+}
+
+// CutTPM ends the TPM alone, at once.
+func (m *Machine) CutTPM() error {
+	// Whoever kills bubblewrap kills what runs in it (--die-with-parent).
+	if err := m.tpm.Process.Kill(); err != nil {
+		return fmt.Errorf("cannot end the TPM: %w", err)
+	}
+	return nil
+}
+
 // qemuArgs is the whole command line, pure.
 func qemuArgs(c Config) []string {
 	args := []string{

@@ -22,7 +22,8 @@
 //	(format the volume with secret.Key, import token)
 //	Commit(secret, identity)       // from here on never formatted again
 //
-// Each boot: Unseal(token, identity), and then PCR 11 is extended.
+// Each boot: Unseal(token, identity), and then PCR 11 is extended. Where a
+// change of PCR 7 is planned, Seal for the value to come stands between the two.
 //
 // Source: TCG TPM 2.0 Library, Part 1 (sections 11 sessions, 19.7 policies),
 // Part 3; TCG TPM 2.0 Provisioning Guidance, section 7.5.1.

@@ -89,25 +89,32 @@ func Forget(device, uuid string, keep ...[32]byte) (removed int, err error) {
 	return removed, err
 }
 
-// prune takes the tokens out of h.
+// prune takes the tokens out of h. The current one gets the number that a new
+// volume has it at, once that is free.
 func prune(h luks2.Header, keep [][32]byte) int {
-	current, drop := false, []int{}
+	current, drop := -1, []int{}
 	for n, text := range h.Tokens {
 		if luks2.Type(text) != sealtoken.Type {
 			continue
 		}
 		t, err := sealtoken.Parse(text)
 		if err == nil && slices.Contains(keep, t.PCR7) {
-			current = current || t.PCR7 == keep[0]
+			if t.PCR7 == keep[0] {
+				current = n
+			}
 			continue
 		}
 		drop = append(drop, n)
 	}
-	if !current {
+	if current < 0 {
 		return 0
 	}
 	for _, n := range drop {
 		delete(h.Tokens, n)
+	}
+	if _, taken := h.Tokens[sealToken]; !taken && len(drop) > 0 {
+		h.Tokens[sealToken] = h.Tokens[current]
+		delete(h.Tokens, current)
 	}
 	return len(drop)
 }

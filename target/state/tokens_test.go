@@ -98,6 +98,9 @@ func TestAllowAndForget(t *testing.T) {
 			t.Errorf("Forget(keep %x) = %d, %v, leaves %d tokens, want %d, %d", test.keep, n, err, left, test.want, test.left)
 		}
 	}
+	if got := onDisk(t, v.device); string(got.Tokens[sealToken]) != string(token(third)) {
+		t.Errorf("at last token %d is not the current one: %v", sealToken, got.Tokens)
+	}
 }
 
 func TestAllowFails(t *testing.T) {

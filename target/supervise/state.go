@@ -126,9 +126,13 @@ func (s *supervisor) tellForged(r kmsg.Record) error {
 	if err != nil {
 		return fmt.Errorf("cannot tell whose block failed its authentication: %w", err)
 	}
+	name := strings.TrimSpace(string(b))
+	if name == state.IntegrityMapping {
+		name = state.Mapping // dm-crypt names the device that it has read from
+	}
 	s.state.forged++
 	return s.log.Printf(log.Critical, "cloison: forged: block at sector %d of volume %s fails its authentication: reading it is an error",
-		sector, strings.TrimSpace(string(b)))
+		sector, name)
 }
 
 // closeState writes everything out and closes the volume: its journals are empty

@@ -17,6 +17,9 @@ import (
 // ready is the marker of a system that is up.
 var ready = regexp.MustCompile(`cloison: ready `)
 
+// prompt is the console's, which asks for a word.
+var prompt = regexp.MustCompile(`cloison> `)
+
 // stuck is how the firmware says that it may start nothing. It then waits for
 // a key for ever.
 var stuck = regexp.MustCompile(`BdsDxe: No bootable option or device was found`)
@@ -31,6 +34,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"refuse":     (*stage).refuse,
 		"send":       (*stage).send,
 		"wait-exit":  (*stage).waitExit,
+		"install":    (*stage).install,
 		"enrolled":   (*stage).enrolled,
 		"setup-mode": (*stage).setupMode,
 
@@ -52,9 +56,17 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"state-tokens": (*stage).stateTokens,
 		"state-check":  (*stage).stateCheck,
 		"tokens":       (*stage).tokens,
-		"cut":          (*stage).cut,
-		"power-cuts":   (*stage).powerCuts,
+		"state-find":   (*stage).stateFind,
 		"remember":     (*stage).remember,
+
+		"cut":            (*stage).cut,
+		"power-cuts":     (*stage).powerCuts,
+		"write-cuts":     (*stage).writeCuts,
+		"watchdog-bites": (*stage).watchdogBites,
+		"tpm-deaths":     (*stage).tpmDeaths,
+		"tpm":            (*stage).tpm,
+		"lock-out":       (*stage).lockOut,
+		"vars-empty":     (*stage).varsEmpty,
 
 		"corrupt":        (*stage).corrupt,
 		"corrupt-random": (*stage).corruptRandom,
@@ -63,6 +75,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"other-core":     (*stage).otherCore,
 
 		"new-keys":  (*stage).newKeys,
+		"enrol":     (*stage).enrol,
 		"unsign":    (*stage).unsign,
 		"sign-with": (*stage).signWith,
 		"revoke":    (*stage).revoke,
@@ -102,8 +115,9 @@ func within() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), deadline)
 }
 
-// disk [-setup-mode]: a fresh machine with a copy of the image. Its firmware
-// has the keys, or is in setup mode.
+// disk [-setup-mode | -provisioned]: a fresh machine with a copy of the image.
+// Its firmware has the keys, or is in setup mode. A provisioned one has had its
+// first boot already, which was found good.
 func (s *stage) disk(ts *testscript.TestScript, args []string) {
 	s.leave()
 	dir := ts.MkAbs("machine")
@@ -117,8 +131,10 @@ func (s *stage) disk(ts *testscript.TestScript, args []string) {
 				err = s.folder.Prepare(s.sdk, s.image)
 			}
 		}
+	case "-provisioned":
+		s.folder, err = s.provisionedCopy(dir)
 	default:
-		ts.Fatalf("want disk [-setup-mode]")
+		ts.Fatalf("want disk [-setup-mode | -provisioned]")
 	}
 	must(ts, err)
 }

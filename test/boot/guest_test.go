@@ -3,11 +3,15 @@ package boot
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -43,7 +47,7 @@ func (b *bench) openWorkshop(dir string) (workshop, error) {
 		Tree: root, Cache: cache, SDK: b.sdk, Accelerator: b.accelerator, Log: progress.To(os.Stderr),
 		Tools: []string{
 			"usr/sbin/cryptsetup", "usr/sbin/integritysetup", "usr/sbin/dmsetup", "usr/sbin/e2fsck",
-			"usr/bin/mount", "usr/bin/umount", "usr/bin/cat",
+			"usr/sbin/debugfs", "usr/bin/mount", "usr/bin/umount", "usr/bin/cat",
 		},
 	})
 	return w, err
@@ -57,7 +61,6 @@ func (b *bench) openWorkshop(dir string) (workshop, error) {
 func (s *stage) stateCheck(ts *testscript.TestScript, args []string) {
 	want(ts, args, "VOLUME BOOTS")
 	volume := path(ts, args[0])
-	uuid := strings.TrimSpace(s.tool(ts, "cryptsetup", "luksUUID", volume))
 	s.tool(ts, "cryptsetup", "isLuks", "--type", "luks2", volume)
 	dump := s.tool(ts, "cryptsetup", "luksDump", volume)
 	for _, wanted := range []string{"cipher: aes-xts-plain64", "integrity: hmac(sha256)", "cloison-tpm2", "cloison-recovery"} {
@@ -67,12 +70,7 @@ func (s *stage) stateCheck(ts *testscript.TestScript, args []string) {
 	}
 	w, err := s.workshop()
 	must(ts, err)
-	record := ts.MkAbs("escrow.pem")
-	must(ts, os.RemoveAll(record))
-	s.tool(ts, "mcopy", "-n", "-i", s.esp(ts), "::cloison/escrow/"+uuid+".pem", record)
-	recovered := exec.Command(w.cloison, "recover", "--escrow", record, "--key", filepath.Join(s.keys, "recovery.key"))
-	passphrase, err := recovered.Output()
-	must(ts, err)
+	passphrase := s.passphrase(ts, w, volume)
 
 	// The superblock of dm-integrity lies behind the header of LUKS.
 	const below = luks2.HeaderSize / 512
@@ -155,4 +153,68 @@ func (s *stage) machineID(ts *testscript.TestScript) string {
 		ts.Fatalf("the console did not say which machine it is")
 	}
 	return said[len(said)-1][1]
+}
+
+// passphrase is what the integrator's key makes of the escrow record on the ESP.
+func (s *stage) passphrase(ts *testscript.TestScript, w workshop, volume string) []byte {
+	uuid := strings.TrimSpace(s.tool(ts, "cryptsetup", "luksUUID", volume))
+	record := ts.MkAbs("escrow.pem")
+	must(ts, os.RemoveAll(record))
+	s.tool(ts, "mcopy", "-n", "-i", s.esp(ts), "::cloison/escrow/"+uuid+".pem", record)
+	recovered := exec.Command(w.cloison, "recover", "--escrow", record, "--key", filepath.Join(s.keys, "recovery.key"))
+	passphrase, err := recovered.Output()
+	must(ts, err)
+	return passphrase
+}
+
+// state-find VOLUME FILE NAME: the first block of a file in the copy of a volume
+// lies $NAME bytes from the start of the partition.
+func (s *stage) stateFind(ts *testscript.TestScript, args []string) {
+	want(ts, args, "VOLUME FILE NAME")
+	w, err := s.workshop()
+	must(ts, err)
+	volume := path(ts, args[0])
+	ctx, cancel := within()
+	defer cancel()
+	results, err := w.guest.Run(ctx, guest.Job{
+		Disks: []guest.Disk{{Name: "state", Path: volume, Writable: true}},
+		Commands: []job.Command{
+			{Args: []string{"/usr/sbin/cryptsetup", "open", guest.Disks + "/state", "state"}, Stdin: s.passphrase(ts, w, volume)},
+			{Args: []string{"/usr/sbin/debugfs", "-R", "blocks " + args[1], "/dev/mapper/state"}},
+			{Args: []string{"/usr/sbin/cryptsetup", "close", "state"}},
+		},
+	})
+	must(ts, err)
+	blocks := strings.Fields(string(results[1].Stdout))
+	if len(blocks) == 0 {
+		ts.Fatalf("debugfs finds no block of %s: %s", args[1], results[1].Stderr)
+	}
+	f, err := os.Open(volume)
+	must(ts, err)
+	at, err := place(f, number(ts, blocks[0]))
+	must(ts, errors.Join(err, f.Close()))
+	ts.Setenv(args[2], strconv.FormatInt(at, 10))
+}
+
+// place returns where a block of 4096 bytes of a volume's data lies, from the
+// start of the partition: dm-integrity has its superblock and its journal behind
+// the header of LUKS, and then areas of tags and their data by turns (Linux,
+// drivers/md/dm-integrity.c).
+func place(volume io.ReaderAt, block int64) (int64, error) {
+	b := make([]byte, 64)
+	if _, err := volume.ReadAt(b, luks2.HeaderSize); err != nil {
+		return 0, err
+	}
+	le := binary.LittleEndian
+	interleave, tag, sections := b[9], int64(le.Uint16(b[10:])), int64(le.Uint32(b[12:]))
+	if string(b[:8]) != "integrt\x00" || tag != 32 || b[28] != 3 {
+		return 0, fmt.Errorf("no superblock of dm-integrity with tags of 32 bytes and blocks of 4096: %x", b)
+	}
+	// A section of the journal has 8 sectors of entries and 8 times 4 entries of
+	// 8 sectors: an entry takes 8 + 8 * 8 + 32 bytes of the 504 of a sector.
+	const section = 8 + 8*4*8
+	data := int64(512) << interleave // of one area
+	tags := data / 4096 * tag
+	area, within := block*4096/data, block*4096%data
+	return luks2.HeaderSize + 512*(8+sections*section) + area*(tags+data) + tags + within, nil
 }

@@ -22,6 +22,19 @@ func (s *stage) newKeys(ts *testscript.TestScript, args []string) {
 	must(ts, keys.Init(path(ts, args[0]), false, time.Now()))
 }
 
+// enrol KEYDIR: the loader will enrol these keys in firmware in setup mode.
+func (s *stage) enrol(ts *testscript.TestScript, args []string) {
+	want(ts, args, "KEYDIR")
+	store, err := keys.OpenDir(path(ts, args[0]))
+	must(ts, err)
+	auth, err := keys.AuthFiles(store, time.Now())
+	must(ts, err)
+	for name, update := range auth.Files() {
+		must(ts, os.WriteFile(ts.MkAbs(name), update, 0o600))
+		s.espPut(ts, []string{name, "loader/keys/auto/" + name})
+	}
+}
+
 // unsign FILE: removes the signature of an EFI program.
 func (s *stage) unsign(ts *testscript.TestScript, args []string) {
 	want(ts, args, "FILE")

@@ -6,11 +6,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"os"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -19,12 +17,6 @@ import (
 	"cloison/host/sdk"
 	"cloison/linux/file"
 )
-
-// cutsVariable says how many power cuts the command power-cuts makes.
-const cutsVariable = "CLOISON_POWER_CUTS"
-
-// defaultCuts is what every run can afford: each is a boot.
-const defaultCuts = 3
 
 // new-tpm: the machine gets a TPM that nobody has used, or the disk another
 // machine, which is the same.
@@ -211,72 +203,6 @@ func readHeader(ts *testscript.TestScript, name string) luks2.Header {
 	h, err := luks2.Parse(b)
 	must(ts, err)
 	return h
-}
-
-// cut: the power fails.
-func (s *stage) cut(ts *testscript.TestScript, args []string) {
-	want(ts, args, "")
-	must(ts, s.machine.Close())
-}
-
-var initramfs = regexp.MustCompile(`cloison: .*: initramfs of `)
-
-// power-cuts: the power fails at random moments from the initramfs to ready of
-// a first boot, and of the boots after it: each machine comes back.
-func (s *stage) powerCuts(ts *testscript.TestScript, args []string) {
-	want(ts, args, "")
-	count := defaultCuts
-	if text := os.Getenv(cutsVariable); text != "" {
-		count = int(number(ts, text))
-	}
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	ts.Logf("seed %d", seed)
-
-	// How long it takes when nothing happens.
-	s.disk(ts, nil)
-	whole := s.timed(ts)
-	for cuts := 0; cuts < count; {
-		s.disk(ts, nil)
-		for again := true; again && cuts < count; again = random.IntN(2) == 0 {
-			cuts++
-			after := time.Duration(random.Int64N(int64(whole)))
-			ts.Logf("cut %d of %d: %v after the initramfs began, of %v", cuts, count, after, whole)
-			s.start(ts)
-			s.await(ts, initramfs)
-			select {
-			case <-time.After(after):
-			case <-s.machine.Done():
-				ts.Fatalf("the machine ended by itself:\n%s", s.machine.Console.Text())
-			}
-			s.cut(ts, nil)
-		}
-		s.timed(ts)
-		text := s.machine.Console.Text()
-		if strings.Contains(text, "cloison: refused: ") || strings.Contains(text, "cloison: forged: ") {
-			ts.Fatalf("after a power cut the machine says:\n%s", text)
-		}
-	}
-}
-
-func (s *stage) start(ts *testscript.TestScript) {
-	s.boot(ts, nil)
-}
-
-func (s *stage) await(ts *testscript.TestScript, what *regexp.Regexp) {
-	ctx, cancel := within()
-	defer cancel()
-	_, err := s.machine.Console.Expect(ctx, what)
-	must(ts, err)
-}
-
-// timed boots, and tells how long it took from the initramfs to ready.
-func (s *stage) timed(ts *testscript.TestScript) time.Duration {
-	s.start(ts)
-	s.await(ts, initramfs)
-	begin := time.Now()
-	s.await(ts, ready)
-	return time.Since(begin)
 }
 
 // remember NAME REGEXP: what the first group matches on the console is $NAME

@@ -3,6 +3,7 @@
 package buildtest
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,11 +20,7 @@ import (
 func Image(t testing.TB) (dir, keysDir string) {
 	t.Helper()
 	o := Options(t)
-	// Test packages run side by side, and a build does not wait for another.
-	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	unlock, err := file.Lock(t.Context(), filepath.Join(o.Cache, "buildtest.lock"))
+	unlock, err := lock(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,6 +35,15 @@ func Image(t testing.TB) (dir, keysDir string) {
 		t.Fatal(err)
 	}
 	return result.Dir, keysDir
+}
+
+// lock waits for its turn: test packages run side by side, and a build does not
+// wait for another.
+func lock(ctx context.Context, o build.Options) (unlock func(), err error) {
+	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
+		return nil, err
+	}
+	return file.Lock(ctx, filepath.Join(o.Cache, "buildtest.lock"))
 }
 
 // Options returns what builds the default product of this tree.
