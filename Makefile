@@ -55,6 +55,7 @@ campaign: build
 	CLOISON_CAMPAIGN=$(CAMPAIGN) $(GO) test -v -count=1 -timeout 3h -run TestKilledBuild ./cmd/cloison
 	CLOISON_CAMPAIGN=$(CAMPAIGN) $(GO) test -v -count=1 -timeout 3h -run 'TestBoot/campaign' ./test/boot
 	CLOISON_POWER_CUTS=$(CAMPAIGN) $(GO) test -v -count=1 -timeout 6h -run 'TestBoot/state_cuts$$' ./test/boot
+	CLOISON_POWER_CUTS=$(CAMPAIGN) $(GO) test -v -count=1 -timeout 6h -run 'TestBoot/state_cuts_writing$$' ./test/boot
 
 man: $(CLOISON)
 	$(CLOISON) man out/man
