@@ -157,7 +157,8 @@ func (c Counted) Path() string { return `\` + strings.ReplaceAll(c.Folder, "/", 
 // OtherEntry reports whether entries (LoaderEntries) holds an entry of Cloison
 // besides selected (LoaderEntrySelected) that the loader would still try: one
 // without a counter or with tries left. Names are compared without their
-// counters, because the loader renames the entry that it starts.
+// counters, because the loader renames the entry that it starts. The profiles of
+// one UKI, which the loader calls NAME.efi@PROFILE, share its counter.
 func OtherEntry(entries []string, selected string) bool {
 	self, _, ok := entry(selected)
 	for _, e := range entries {
@@ -169,7 +170,7 @@ func OtherEntry(entries []string, selected string) bool {
 	return false
 }
 
-var named = regexp.MustCompile(`^cloison_([0-9][0-9A-Za-z.~^-]{0,63})(\+[0-9]{1,4}(?:-[0-9]{1,4})?)?\.efi$`)
+var named = regexp.MustCompile(`^cloison_([0-9][0-9A-Za-z.~^-]{0,63})(\+[0-9]{1,4}(?:-[0-9]{1,4})?)?\.efi(?:@[0-9a-z]+)?$`)
 
 func entry(name string) (version string, exhausted, ok bool) {
 	m := named.FindStringSubmatch(name)

@@ -121,6 +121,9 @@ func TestOtherEntry(t *testing.T) {
 		{[]string{"cloison_0.2.0+0-3.efi", "cloison_0.1.0+0-3.efi"}, "cloison_0.2.0+0-3.efi", false},
 		{[]string{"cloison_0.2.0+0-3.efi", "cloison_0.1.0+1.efi"}, "cloison_0.2.0+0-3.efi", true},
 		{[]string{"cloison_0.1.0.efi"}, "", false},
+		{[]string{"cloison_0.1.0.efi", "cloison_0.1.0.efi@recovery"}, "cloison_0.1.0.efi", false},
+		{[]string{"cloison_0.1.0.efi", "cloison_0.1.0.efi@recovery"}, "cloison_0.1.0.efi@recovery", false},
+		{[]string{"cloison_0.2.0.efi@recovery", "cloison_0.1.0.efi"}, "cloison_0.2.0.efi@recovery", true},
 	} {
 		if got := OtherEntry(test.entries, test.selected); got != test.want {
 			t.Errorf("OtherEntry(%q, %q) = %t, want %t", test.entries, test.selected, got, test.want)

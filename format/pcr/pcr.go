@@ -32,7 +32,8 @@ var Measured = []string{
 
 // UKI returns PCR 11 after systemd-stub has measured the sections: for each
 // one, its name with a closing NUL, then its content. The sections must be
-// those of the finished image, from uki.Parse: the stub's own .sbat counts.
+// those of one profile of the finished image, from uki.Profiles: the stub's own
+// .sbat counts.
 func UKI(sections []uki.Section) [32]byte {
 	var p [32]byte
 	for _, name := range Measured {

@@ -44,10 +44,14 @@ const (
 	nxCompat = 0x0100 // DllCharacteristics
 )
 
+// separator begins a profile: it holds what the profile is called, and the
+// sections up to the next one belong to it alone (systemd-stub(7), "Profiles").
+const separator = ".profile"
+
 // Build appends the sections to the stub, in the order given, and returns
 // the unsigned image. It refuses a signed stub, a name that is not one of
-// Names, a name twice (also one that the stub has already, as .sbat), and an
-// image without .linux.
+// Names, a name twice in one profile or before the first (also one that the
+// stub has already, as .sbat), and an image without .linux before the first.
 func Build(stub []byte, sections []Section) ([]byte, error) {
 	m, err := pecoff.Parse(stub)
 	if err != nil {
@@ -123,11 +127,15 @@ func Build(stub []byte, sections []Section) ([]byte, error) {
 }
 
 func checkNames(m *pecoff.Image, sections []Section) error {
-	seen := map[string]bool{}
+	seen, linux := map[string]bool{}, false
 	for _, s := range m.Sections {
 		seen[s.Name] = true
 	}
 	for _, s := range sections {
+		if s.Name == separator {
+			linux = linux || seen[".linux"]
+			seen = map[string]bool{}
+		}
 		if !slices.Contains(Names, s.Name) {
 			return fmt.Errorf("cannot add section %q: not a section of a unified kernel image", s.Name)
 		}
@@ -139,7 +147,7 @@ func checkNames(m *pecoff.Image, sections []Section) error {
 		}
 		seen[s.Name] = true
 	}
-	if !seen[".linux"] {
+	if !linux && (!seen[".linux"] || seen[separator]) {
 		return errors.New("cannot build an image without a .linux section")
 	}
 	if n := len(m.Sections) + len(sections); n > pecoff.MaxSections {
@@ -184,7 +192,8 @@ func growHeaders(stub []byte, m *pecoff.Image, n int) ([]byte, error) {
 
 // Parse returns the sections of a unified kernel image, signed or not, in
 // file order, as the stub finds them in memory: the stub's own .sbat is one
-// of them, its code is not. Whether the file is signed by the right key is
+// of them, its code is not. What one profile makes of them is for Profiles.
+// Whether the file is signed by the right key is
 // for package authenticode to say.
 func Parse(pe []byte) ([]Section, error) {
 	m, err := pecoff.Parse(pe)
@@ -192,8 +201,12 @@ func Parse(pe []byte) ([]Section, error) {
 		return nil, fmt.Errorf("cannot read the image: %w", err)
 	}
 	var out []Section
-	seen := map[string]bool{}
+	seen, linux := map[string]bool{}, false
 	for _, s := range m.Sections {
+		if s.Name == separator {
+			linux = linux || seen[".linux"]
+			seen = map[string]bool{}
+		}
 		if seen[s.Name] {
 			return nil, fmt.Errorf("cannot read the image: section %s is there twice", s.Name)
 		}
@@ -210,11 +223,39 @@ func Parse(pe []byte) ([]Section, error) {
 			return nil, fmt.Errorf("cannot read the image: unknown section %q", s.Name)
 		}
 	}
-	if !seen[".linux"] {
+	if !linux && (!seen[".linux"] || seen[separator]) {
 		return nil, errors.New("cannot read the image: no .linux section, so it is not a unified kernel image")
 	}
 	return out, nil
 }
+
+// Profiles returns, of the sections that Parse found, those that the stub takes
+// for each profile, the first of which is the one by default: its own, and
+// those before the first profile where it has none of the name. An image
+// without profiles has one.
+func Profiles(sections []Section) [][]Section {
+	first := slices.IndexFunc(sections, isSeparator)
+	if first < 0 {
+		return [][]Section{slices.Clone(sections)}
+	}
+	var out [][]Section
+	for base, rest := sections[:first], sections[first:]; len(rest) > 0; {
+		end := len(rest)
+		if next := slices.IndexFunc(rest[1:], isSeparator); next >= 0 {
+			end = 1 + next
+		}
+		var profile []Section
+		for _, s := range base {
+			if find(rest[:end], s.Name) == nil {
+				profile = append(profile, s)
+			}
+		}
+		out, rest = append(out, append(profile, rest[:end]...)), rest[end:]
+	}
+	return out
+}
+
+func isSeparator(s Section) bool { return s.Name == separator }
 
 func find(sections []Section, name string) []byte {
 	for _, s := range sections {

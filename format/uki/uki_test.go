@@ -142,6 +142,8 @@ func TestBuildRefuses(t *testing.T) {
 		{"header space in use", dirty, []uki.Section{linux}, "not empty"},
 		{"no kernel", stub(0x600), sections()[:2], "without a .linux section"},
 		{"twice", stub(0x600), []uki.Section{linux, linux}, "the image has one already"},
+		{"twice in a profile", stub(0x600), []uki.Section{linux, {".profile", []byte("x")}, {".cmdline", []byte("x")}, {".cmdline", []byte("x")}}, "the image has one already"},
+		{"kernel in a profile alone", stub(0x600), []uki.Section{{".profile", []byte("x")}, linux}, "without a .linux section"},
 		{"stub has it", stub(0x600), []uki.Section{linux, {".sbat", []byte("x")}}, "cannot add section .sbat: the image has one already"},
 		{"unknown", stub(0x600), []uki.Section{linux, {".foo", []byte("x")}}, `cannot add section ".foo"`},
 		{"stub's own", stub(0x600), []uki.Section{linux, {".rodata", []byte("x")}}, `cannot add section ".rodata"`},
@@ -192,7 +194,9 @@ func TestParseRefuses(t *testing.T) {
 		{"text", []byte("hello"), "not a PE image"},
 		{"stub", stub(0x600), "not a unified kernel image"},
 		{"twice", with(".text", ".linux", ".cmdline", ".cmdline"), "section .cmdline is there twice"},
-		{"two profiles", with(".text", ".linux", ".profile", ".profile"), "section .profile is there twice"},
+		{"twice in a profile", with(".text", ".linux", ".profile", ".cmdline", ".cmdline"), "section .cmdline is there twice"},
+		{"kernel in a profile alone", with(".text", ".profile", ".linux"), "not a unified kernel image"},
+		{"kernel in the second profile alone", with(".text", ".profile", ".profile", ".linux"), "not a unified kernel image"},
 		{"device tree", with(".text", ".linux", ".dtb"), "depends on the machine"},
 		{"unknown", with(".text", ".linux", ".evil"), `unknown section ".evil"`},
 		{"longer in memory", short, "513 bytes in memory, 512 in the file"},
@@ -200,6 +204,40 @@ func TestParseRefuses(t *testing.T) {
 	for _, test := range tests {
 		if _, err := uki.Parse(test.pe); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: Parse() = %v, want an error with %q", test.name, err, test.want)
+		}
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	section := func(name, data string) uki.Section { return uki.Section{Name: name, Data: []byte(data)} }
+	base := []uki.Section{section(".osrel", "o"), section(".cmdline", "c"), section(".linux", string(kernel()))}
+	sbat := section(".sbat", "sbat,1\n")
+	for _, test := range []struct {
+		name string
+		more []uki.Section
+		want [][]uki.Section
+	}{
+		{"none", nil, [][]uki.Section{{sbat, base[0], base[1], base[2]}}},
+		{"one", []uki.Section{section(".profile", "a")}, [][]uki.Section{{sbat, base[0], base[1], base[2], section(".profile", "a")}}},
+		{
+			"three",
+			[]uki.Section{
+				section(".profile", "a"), section(".profile", "b"), section(".cmdline", "d"), section(".uname", "u"), section(".profile", "c"),
+			},
+			[][]uki.Section{
+				{sbat, base[0], base[1], base[2], section(".profile", "a")},
+				{sbat, base[0], base[2], section(".profile", "b"), section(".cmdline", "d"), section(".uname", "u")},
+				{sbat, base[0], base[1], base[2], section(".profile", "c")},
+			},
+		},
+	} {
+		all, err := uki.Parse(mustBuild(t, stub(0x600), append(base[:3:3], test.more...)))
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		if got := uki.Profiles(all); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: Profiles() = %q, want %q", test.name, got, test.want)
 		}
 	}
 }
@@ -213,6 +251,11 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add(stub(0x600))
+	two, err := uki.Build(stub(0x200), append(sections(), uki.Section{Name: ".profile", Data: []byte("a")}, uki.Section{Name: ".profile", Data: []byte("b")}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(two)
 	f.Add(pecofftest.Image(0x200, pecofftest.Section{Name: ".linux", Data: []byte("x")}))
 	bare := pecofftest.Image(0x600, pecofftest.Section{Name: ".text", Data: []byte("stub")})
 	f.Fuzz(func(t *testing.T, pe []byte) {

@@ -126,7 +126,7 @@ func TestUKISame(t *testing.T) {
 	for _, s := range ukiSections(t, tools) {
 		option := strings.TrimPrefix(s.Name, ".")
 		switch s.Name {
-		case ".pcrsig", ".pcrpkey", ".ucode": // ukify wants real keys, and merges microcode by rules of its own
+		case ".pcrsig", ".pcrpkey", ".ucode", ".profile": // ukify wants real keys, merges microcode by rules of its own, and takes an image that has only one profile for a part of another
 			continue
 		case ".osrel":
 			option = "os-release"
@@ -177,6 +177,77 @@ func TestUKISame(t *testing.T) {
 	}
 	if got, want := describe(ours), describe(peer); !slices.Equal(got, want) {
 		t.Errorf("sections of ours:\n%s\nof ukify's:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestUKIProfiles: an image with two profiles is the one that ukify joins of the
+// same parts, and systemd-measure predicts PCR 11 of each as we do.
+func TestUKIProfiles(t *testing.T) {
+	tools, dir := sdktest.Open(t), t.TempDir()
+	base := []uki.Section{
+		{Name: ".osrel", Data: []byte("ID=cloison\n")}, {Name: ".cmdline", Data: []byte("quiet")},
+		{Name: ".linux", Data: readFile(t, tools.Path(loaderPath))},
+	}
+	mine := []uki.Section{{Name: ".profile", Data: []byte("ID=main\n")}}
+	theirs := []uki.Section{{Name: ".profile", Data: []byte("ID=other\nTITLE=Other\n")}, {Name: ".cmdline", Data: []byte("verbose")}}
+	image, err := uki.Build(readFile(t, tools.Path(stubPath)), slices.Concat(base, mine, theirs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range slices.Concat(base, mine) {
+		writeFile(t, dir, strings.TrimPrefix(s.Name, "."), s.Data)
+	}
+	writeFile(t, dir, "other.profile", theirs[0].Data)
+	writeFile(t, dir, "other.cmdline", theirs[1].Data)
+	mustTool(t, tools, dir, "ukify", "build", "--profile=@other.profile", "--cmdline=@other.cmdline", "--output=other.efi")
+	mustTool(t, tools, dir, "ukify", "build", "--stub=/"+stubPath, "--output=peer.efi",
+		"--os-release=@osrel", "--cmdline=@cmdline", "--uname=x", "--linux=linux", "--profile=@profile", "--join-profile=other.efi")
+	ours, err := uki.Parse(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := uki.Parse(readFile(t, filepath.Join(dir, "peer.efi")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// ukify wants a .uname, and puts a .sbat of its own.
+	describe := func(profile []uki.Section) (out []string) {
+		for _, s := range profile {
+			if s.Name != ".uname" && s.Name != ".sbat" {
+				out = append(out, fmt.Sprintf("%s %d %s", s.Name, len(s.Data), hexSHA256(s.Data)))
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	got, want := uki.Profiles(ours), uki.Profiles(peer)
+	if len(got) != 2 || len(want) != 2 {
+		t.Fatalf("ours has %d profiles, ukify's %d, want 2", len(got), len(want))
+	}
+	for i := range got {
+		if !slices.Equal(describe(got[i]), describe(want[i])) {
+			t.Errorf("profile %d of ours:\n%s\nof ukify's:\n%s", i, strings.Join(describe(got[i]), "\n"), strings.Join(describe(want[i]), "\n"))
+		}
+		args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short", "--phase=:"}
+		for _, s := range got[i] {
+			name := strings.TrimPrefix(s.Name, ".")
+			args = append(args, "--"+name+"="+writeFile(t, dir, name, s.Data))
+		}
+		out, err := tools.Output(context.Background(), sdk.Step{Args: args, ReadOnly: []string{dir}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := pcr.UKI(got[i]); !bytes.Contains(out, []byte(hex.EncodeToString(p[:]))) {
+			t.Errorf("PCR 11 of profile %d = %x, systemd-measure gives %s", i, p, out)
+		}
+	}
+	// What ukify itself calls a profile.
+	if out := mustTool(t, tools, dir, "ukify", "inspect", "peer.efi"); strings.Count(out, ".profile") != 2 {
+		t.Errorf("ukify inspect shows other than two profiles:\n%s", out)
+	}
+	writeFile(t, dir, "ours.efi", image)
+	if out := mustTool(t, tools, dir, "ukify", "inspect", "ours.efi"); strings.Count(out, ".profile") != 2 {
+		t.Errorf("ukify inspect of ours shows other than two profiles:\n%s", out)
 	}
 }
 
