@@ -113,7 +113,9 @@ func (s *Sealer) makeSRK() error {
 	}.Execute(s.tpm)
 	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
 		// The owner's authorisation is set: so it was us, or another one.
-		_, err := s.srk()
+		if _, err = s.srk(); errors.Is(err, ErrOtherTPM) {
+			err = fmt.Errorf("%w (%v)", ErrOwned, err)
+		}
 		return err
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -61,6 +62,61 @@ func Recover(text string, token sealtoken.Recovery) (Secret, error) {
 	copy(s.Key[:], b)
 	copy(s.Authority[:], b[len(s.Key):])
 	return s, nil
+}
+
+// Why tells, without unsealing, for which reason the TPM refuses a token to a
+// boot of this release that is no recovery; nil where none can be seen.
+func (s *Sealer) Why(token sealtoken.Token) error {
+	if _, _, err := s.mine(token); err != nil {
+		return err
+	}
+	pcr7, err := s.pcr(7)
+	if err == nil && pcr7 != token.PCR7 {
+		err = ErrPCR7
+	}
+	return err
+}
+
+// Accepts reports whether the TPM would let the release have a secret at all:
+// it is ErrFloor where the release is older than the floor.
+func (s *Sealer) Accepts() error {
+	there, err := s.look(s.release.policies.Floor())
+	if err != nil || there != written {
+		return err
+	}
+	floor, err := s.readFloor()
+	if err == nil && floor > s.release.signed.SecurityVersion {
+		err = s.tooOld()
+	}
+	return err
+}
+
+// Belongs reports whether the TPM was provisioned for the volume with this
+// secret. Where it was provisioned for another it is ErrOtherVolume: somebody
+// has brought a volume of his own, or the disk of another machine.
+func (s *Sealer) Belongs(secret Secret, id Identity) (bool, error) {
+	mark, err := s.readMark()
+	switch {
+	case err != nil || mark == nil:
+		return false, err
+	case !hmac.Equal(mark, secret.mark(id)):
+		return false, ErrOtherVolume
+	}
+	return true, nil
+}
+
+// Reseal prepares the TPM, which may be a cleared or another one, and seals the
+// secret for the current PCR 7. Commit must follow, once the token is on the
+// disk.
+func (s *Sealer) Reseal(secret Secret) (sealtoken.Token, error) {
+	if err := s.Prepare(); err != nil {
+		return sealtoken.Token{}, err
+	}
+	pcr7, err := s.pcr(7)
+	if err != nil {
+		return sealtoken.Token{}, err
+	}
+	return s.Seal(secret, pcr7)
 }
 
 func wrap(text string, s Secret) (sealtoken.Recovery, error) {

@@ -206,22 +206,9 @@ func (s *Sealer) Commit(secret Secret, id Identity) error {
 // Unseal returns the secret of the volume, if this is its TPM, this release
 // may have it, and the volume is the one that the TPM was provisioned for.
 func (s *Sealer) Unseal(token sealtoken.Token, id Identity) (Secret, error) {
-	mark, err := s.readMark()
+	mark, srk, err := s.mine(token)
 	if err != nil {
 		return Secret{}, err
-	}
-	if mark == nil {
-		return Secret{}, fmt.Errorf("%w (it has no mark)", ErrOtherTPM)
-	}
-	srk, err := s.srk()
-	if err != nil {
-		return Secret{}, err
-	}
-	switch {
-	case srk.name != token.SRK:
-		return Secret{}, fmt.Errorf("%w (its storage root key is %x, the volume's %x)", ErrOtherTPM, srk.name, token.SRK)
-	case token.Key != s.release.policies.Key():
-		return Secret{}, ErrPolicyKey
 	}
 	data, err := s.unseal(srk, token)
 	if err != nil {
@@ -237,6 +224,27 @@ func (s *Sealer) Unseal(token sealtoken.Token, id Identity) (Secret, error) {
 		return Secret{}, ErrOtherVolume
 	}
 	return secret, s.own(secret)
+}
+
+// mine checks that this TPM sealed the token, and for the policy key of the
+// release. It returns the mark.
+func (s *Sealer) mine(token sealtoken.Token) (mark []byte, srk storageRoot, err error) {
+	if mark, err = s.readMark(); err != nil {
+		return nil, srk, err
+	}
+	if mark == nil {
+		return nil, srk, fmt.Errorf("%w (it has no mark)", ErrOtherTPM)
+	}
+	if srk, err = s.srk(); err != nil {
+		return nil, srk, err
+	}
+	switch {
+	case srk.name != token.SRK:
+		return nil, srk, fmt.Errorf("%w (its storage root key is %x, the volume's %x)", ErrOtherTPM, srk.name, token.SRK)
+	case token.Key != s.release.policies.Key():
+		return nil, srk, ErrPolicyKey
+	}
+	return mark, srk, nil
 }
 
 // unseal has the TPM check the policy, step by step, and hand the data over.

@@ -351,14 +351,7 @@ func TestSealRecovery(t *testing.T) {
 	reseal := func(s *swtpm) sealtoken.Token {
 		t.Helper()
 		sealer := open(t, s, r)
-		pcr7, err := sealer.PCR7()
-		if err == nil {
-			err = sealer.Prepare()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		token, err := sealer.Seal(recovered, pcr7)
+		token, err := sealer.Reseal(recovered)
 		if err == nil {
 			err = sealer.Commit(recovered, identity)
 		}
