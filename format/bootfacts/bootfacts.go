@@ -26,6 +26,16 @@ const (
 	Planned         = "/run/cloison/planned" // folder of planned changes: NAME.auth
 )
 
+// Unlock is what opened the state volume.
+type Unlock string
+
+// What can open it.
+const (
+	TPM       Unlock = "tpm"
+	Recovered Unlock = "recovery" // the recovery passphrase, for once
+	Resealed  Unlock = "resealed" // likewise, and it was sealed to the TPM again
+)
+
 // Facts is what the initramfs knows and PID 1 cannot find out again.
 type Facts struct {
 	Command   string // the signed command line, as cmdline.Parse takes it
@@ -39,7 +49,8 @@ type Facts struct {
 	State         string // node of its partition, e.g. /dev/vda4
 	StateUUID     string // of its header
 	StateMade     bool   // it was made by this boot
-	StateToken    string // number of the token that opened it, and how many there are: "0 of 1"
+	StateUnlock   Unlock // what opened it
+	StateToken    string // number of the token that opened it, or will, and how many there are: "0 of 1"
 	StateRecovery bool   // the recovery passphrase opens it, too
 	// What is planned for the Secure Boot databases, in this order.
 	Changes        []Change
@@ -78,6 +89,7 @@ func (f *Facts) rows() []struct {
 		{"state", &f.State},
 		{"state_uuid", &f.StateUUID},
 		{"state_made", &f.StateMade},
+		{"state_unlock", &f.StateUnlock},
 		{"state_token", &f.StateToken},
 		{"state_recovery", &f.StateRecovery},
 		{"changes", &f.Changes},
@@ -94,6 +106,8 @@ func (f Facts) String() string {
 	for _, r := range f.rows() {
 		switch v := r.value.(type) {
 		case *string:
+			fmt.Fprintf(&b, "%s=%s\n", r.key, *v)
+		case *Unlock:
 			fmt.Fprintf(&b, "%s=%s\n", r.key, *v)
 		case *bool:
 			fmt.Fprintf(&b, "%s=%t\n", r.key, *v)
@@ -133,6 +147,10 @@ func parse(text string) (Facts, error) {
 				return f, fmt.Errorf("%s is empty", r.key)
 			}
 			*v = value
+		case *Unlock:
+			if *v = Unlock(value); *v != TPM && *v != Recovered && *v != Resealed {
+				return f, fmt.Errorf("%s: nothing is called %q", r.key, value)
+			}
 		case *bool:
 			*v = value == "true"
 			if !*v && value != "false" {

@@ -16,6 +16,7 @@ gpt_backup=false
 state=/dev/vda4
 state_uuid=ace2b901-fb15-4954-891c-b292f6d07a49
 state_made=true
+state_unlock=tpm
 state_token=0 of 1
 state_recovery=true
 changes=db:append:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff,dbx:replace:ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100
@@ -33,6 +34,7 @@ func TestParse(t *testing.T) {
 	for _, test := range []struct{ old, new, want string }{
 		{"slot=core-a\n", "", "where slot=… must stand"},
 		{"slot=core-a", "slot=", "slot is empty"},
+		{"unlock=tpm", "unlock=TPM", "nothing is called"},
 		{"gpt_backup=false", "gpt_backup=no", "neither true nor false"},
 		{"usec=500000", "usec=0500000", "not a number"},
 		{"db:append", "db:add", "usual way"},

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -54,8 +55,14 @@ type UKI struct {
 	SHA256  string `json:"sha256"`
 	Size    uint64 `json:"size"`
 	Cmdline string `json:"cmdline"` // of the .cmdline section
-	// PCR11 is what the TPM shows once the system is up, PhasesPCR11 what it
-	// shows after each phase on the way, the last being PCR11 again.
+	Measured
+	Recovery Measured `json:"recovery"` // of the recovery profile
+}
+
+// Measured is what a profile of the UKI leaves in the TPM: PCR11 is what it
+// shows once the system is up, PhasesPCR11 what it shows after each phase on the
+// way, the last being PCR11 again.
+type Measured struct {
 	PCR11       string  `json:"pcr11"`
 	PhasesPCR11 []Phase `json:"phases"`
 }
@@ -127,6 +134,7 @@ func (m Manifest) check() error {
 		{"core.salt", m.Core.Salt},
 		{"uki.sha256", m.UKI.SHA256},
 		{"uki.pcr11", m.UKI.PCR11},
+		{"uki.recovery.pcr11", m.UKI.Recovery.PCR11},
 		{"disk.sha256", m.Disk.SHA256},
 		{"kernel_config.sha256", m.KernelConfig.SHA256},
 		{"sbom.sha256", m.SBOM.SHA256},
@@ -134,7 +142,7 @@ func (m Manifest) check() error {
 	for _, input := range m.Inputs {
 		digests = append(digests, struct{ name, value string }{"the sha256 of input " + input.Name, input.SHA256})
 	}
-	for _, phase := range m.UKI.PhasesPCR11 {
+	for _, phase := range slices.Concat(m.UKI.PhasesPCR11, m.UKI.Recovery.PhasesPCR11) {
 		digests = append(digests, struct{ name, value string }{"the pcr11 of phase " + phase.Path, phase.PCR11})
 	}
 	for _, digest := range digests {
@@ -157,7 +165,7 @@ func (m Manifest) check() error {
 		return errors.New("core.fec_roots is not between 2 and 24")
 	case len(m.Inputs) == 0:
 		return errors.New("inputs are missing")
-	case len(m.UKI.PhasesPCR11) == 0:
+	case len(m.UKI.PhasesPCR11) == 0 || len(m.UKI.Recovery.PhasesPCR11) == 0:
 		return errors.New("uki.phases are missing")
 	}
 	return nil

@@ -15,7 +15,11 @@ func valid() Manifest {
 	return Manifest{
 		Version: "1.2.3", Product: "gateway", Hardware: "qemu", SecurityVersion: 1, SourceDateEpoch: 1, Development: true,
 		Core: Core{digest("0"), 4096 * 6, digest("1"), digest("2"), 2, 8192, 16384, 2},
-		UKI:  UKI{digest("3"), 10, "console=ttyS0 <a&b>", digest("4"), []Phase{{"enter-initrd", digest("5")}}},
+		UKI: UKI{
+			digest("3"), 10, "console=ttyS0 <a&b>",
+			Measured{digest("4"), []Phase{{"enter-initrd", digest("5")}}},
+			Measured{digest("a"), []Phase{{"enter-initrd", digest("b")}}},
+		},
 		Disk: File{digest("6"), 20}, KernelConfig: File{digest("8"), 30}, SBOM: File{digest("9"), 40},
 		Inputs: []Input{{"linux", "7.3", digest("7")}},
 	}
@@ -46,6 +50,8 @@ func TestSchema(t *testing.T) {
 		{`"version"`, `"versoin"`, false},
 		{digest("1"), strings.Repeat("A", 64), false},
 		{`"data_blocks": 2`, `"data_blocks": "2"`, false},
+		{`"recovery"`, `"recover"`, false},
+		{digest("b"), digest("B"), false},
 		{`"fec_roots": 2`, `"fec_roots": 1`, false},
 	} {
 		changed := strings.Replace(string(text), test.old, test.new, 1)

@@ -9,17 +9,28 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
+	"slices"
+	"strings"
 
+	"cloison/format/osrelease"
 	"cloison/format/pcr"
 	"cloison/format/pcrsig"
+	"cloison/format/profile"
 	"cloison/format/uki"
 	"cloison/host/keys"
 	"cloison/host/sdk"
 )
 
-// Image is a signed UKI.
+// Image is a signed UKI: one file, which the loader's menu offers once for each
+// profile.
 type Image struct {
-	Data   []byte
+	Data           []byte
+	Main, Recovery Measured // by profile
+}
+
+// Measured is what a profile leaves in the TPM.
+type Measured struct {
 	PCR11  [32]byte // once the system is up
 	Phases []Phase
 }
@@ -66,35 +77,40 @@ func Make(s *sdk.SDK, store keys.Store, parts Parts) (*Image, error) {
 		{Name: ".initrd", Data: parts.Initramfs},
 		{Name: ".linux", Data: kernel},
 	}
-	// Built twice: what is signed for the TPM says what the stub will measure of
-	// the finished image, its own sections too, and is itself not measured.
-	measured, err := build(stub, sections)
+	release, err := osrelease.Parse(parts.OSRelease)
 	if err != nil {
 		return nil, err
 	}
-	image := &Image{PCR11: pcr.UKI(measured.sections)}
-	path := ""
-	for _, phase := range phases {
-		image.PCR11 = pcr.Phases(image.PCR11, phase)
-		if path != "" {
-			path += ":"
+	// A profile differs from another in how it is called, and so in PCR 11.
+	var profiles []uki.Section
+	for _, p := range profile.All {
+		profiles = append(profiles, uki.Section{Name: ".profile", Data: []byte(p.String())})
+		if own := p.OSRelease(release).String(); own != parts.OSRelease {
+			profiles = append(profiles, uki.Section{Name: ".osrel", Data: []byte(own)})
 		}
-		path += phase
-		image.Phases = append(image.Phases, Phase{path, image.PCR11})
 	}
+	// Built twice: what is signed for the TPM says what the stub will measure of
+	// the finished image, its own sections too, and is itself not measured.
+	measured, err := build(stub, slices.Concat(sections, profiles))
+	if err != nil {
+		return nil, err
+	}
+	image := &Image{Main: measured.measure(profile.Main), Recovery: measured.measure(profile.Recovery)}
 	signer, err := store.Signer(keys.Policy)
 	if err != nil {
 		return nil, err
 	}
-	signed, err := pcrsig.Sign(signer, image.Phases[0].PCR11, parts.SecurityVersion, parts.Floor)
+	// Signed is only what the main profile may have. The recovery profile gets
+	// the same section: what it needs of it is to make the floor.
+	signed, err := pcrsig.Sign(signer, image.Main.Phases[0].PCR11, parts.SecurityVersion, parts.Floor)
 	if err != nil {
 		return nil, err
 	}
-	whole, err := build(stub, append(sections, uki.Section{Name: ".pcrsig", Data: signed.Print()}))
+	whole, err := build(stub, slices.Concat(sections, []uki.Section{{Name: ".pcrsig", Data: signed.Print()}}, profiles))
 	if err != nil {
 		return nil, err
 	}
-	if pcr.UKI(whole.sections) != pcr.UKI(measured.sections) {
+	if !reflect.DeepEqual(whole.measure(profile.Main), image.Main) || !reflect.DeepEqual(whole.measure(profile.Recovery), image.Recovery) {
 		return nil, errors.New("internal error: the signature for the TPM changes what is signed")
 	}
 	if image.Data, err = keys.SignPE(store, whole.pe); err != nil {
@@ -103,10 +119,20 @@ func Make(s *sdk.SDK, store keys.Store, parts Parts) (*Image, error) {
 	return image, nil
 }
 
-// assembled is an unsigned UKI and what is in it.
+// assembled is an unsigned UKI and what is in each of its profiles.
 type assembled struct {
 	pe       []byte
-	sections []uki.Section
+	profiles [][]uki.Section
+}
+
+// measure predicts PCR 11.
+func (a assembled) measure(p profile.Profile) (m Measured) {
+	m.PCR11 = pcr.UKI(a.profiles[slices.Index(profile.All, p)])
+	for i, phase := range phases {
+		m.PCR11 = pcr.Phases(m.PCR11, phase)
+		m.Phases = append(m.Phases, Phase{strings.Join(phases[:i+1], ":"), m.PCR11})
+	}
+	return m
 }
 
 func build(stub []byte, sections []uki.Section) (assembled, error) {
@@ -118,7 +144,7 @@ func build(stub []byte, sections []uki.Section) (assembled, error) {
 	if err != nil {
 		return assembled{}, fmt.Errorf("internal error: cannot read back the UKI: %w", err)
 	}
-	return assembled{pe, all}, nil
+	return assembled{pe, uki.Profiles(all)}, nil
 }
 
 // Loader returns systemd-boot, signed.

@@ -251,12 +251,10 @@ func (b *builder) manifest(id core.Identity, image *core.Image, boot *bootimage.
 			DataBlocks: image.Tree.DataBlocks, HashOffset: image.HashOffset, FECOffset: image.FECOffset, FECRoots: core.Roots,
 		},
 		UKI: release.UKI{
-			SHA256: hex.EncodeToString(uki[:]), Size: uint64(len(boot.Data)), Cmdline: signed, PCR11: hex.EncodeToString(boot.PCR11[:]),
+			SHA256: hex.EncodeToString(uki[:]), Size: uint64(len(boot.Data)), Cmdline: signed,
+			Measured: measured(boot.Main), Recovery: measured(boot.Recovery),
 		},
 		Disk: diskFile, KernelConfig: configFile, SBOM: bill, Inputs: inputs,
-	}
-	for _, phase := range boot.Phases {
-		m.UKI.PhasesPCR11 = append(m.UKI.PhasesPCR11, release.Phase{Path: phase.Path, PCR11: hex.EncodeToString(phase.PCR11[:])})
 	}
 	text, err := release.Print(m)
 	if err != nil {
@@ -269,6 +267,14 @@ func (b *builder) manifest(id core.Identity, image *core.Image, boot *bootimage.
 	return errors.Join(
 		os.WriteFile(filepath.Join(b.result, ManifestName), text, 0o644),
 		os.WriteFile(filepath.Join(b.result, SignedName), signature, 0o644))
+}
+
+func measured(from bootimage.Measured) release.Measured {
+	m := release.Measured{PCR11: hex.EncodeToString(from.PCR11[:])}
+	for _, phase := range from.Phases {
+		m.PhasesPCR11 = append(m.PhasesPCR11, release.Phase{Path: phase.Path, PCR11: hex.EncodeToString(phase.PCR11[:])})
+	}
+	return m
 }
 
 // inputs lists what the build was made from: packages of the SDK, the Go

@@ -262,12 +262,21 @@ func (o *original) assemble(t testing.TB, c changes) string {
 		DataBlocks: parameters.DataBlocks, HashOffset: parameters.HashOffset, FECOffset: parameters.FECOffset, FECRoots: parameters.FECRoots,
 	}
 	m.UKI = release.UKI{SHA256: ukiFile.SHA256, Size: ukiFile.Size, Cmdline: line}
-	register := pcr.UKI(sections)
-	for i, phase := range []string{"enter-initrd", "leave-initrd", "sysinit", "ready"} {
-		register = pcr.Phases(register, phase)
-		m.UKI.PCR11 = hex.EncodeToString(register[:])
-		path := strings.Join([]string{"enter-initrd", "leave-initrd", "sysinit", "ready"}[:i+1], ":")
-		m.UKI.PhasesPCR11 = append(m.UKI.PhasesPCR11, release.Phase{Path: path, PCR11: m.UKI.PCR11})
+	for i, profile := range uki.Profiles(sections) {
+		if i > 1 {
+			break // the manifest has no place for more
+		}
+		measured := []*release.Measured{&m.UKI.Measured, &m.UKI.Recovery}[i]
+		register := pcr.UKI(profile)
+		for i, phase := range []string{"enter-initrd", "leave-initrd", "sysinit", "ready"} {
+			register = pcr.Phases(register, phase)
+			measured.PCR11 = hex.EncodeToString(register[:])
+			path := strings.Join([]string{"enter-initrd", "leave-initrd", "sysinit", "ready"}[:i+1], ":")
+			measured.PhasesPCR11 = append(measured.PhasesPCR11, release.Phase{Path: path, PCR11: measured.PCR11})
+		}
+	}
+	if m.UKI.Recovery.PCR11 == "" {
+		m.UKI.Recovery = m.UKI.Measured // there is no second profile: only its absence is to be noticed
 	}
 	m.Disk = file(whole)
 	config, bill := []byte("CONFIG_CFI=y\n"), []byte("{}\n")
@@ -301,7 +310,7 @@ func signFor(t testing.TB, st keys.Store, sections []uki.Section) {
 	check(t, err)
 	signer, err := st.Signer(keys.Policy)
 	check(t, err)
-	signed, err := pcrsig.Sign(signer, pcr.Phases(pcr.UKI(all), pcr.EnterInitrd), 1, 0)
+	signed, err := pcrsig.Sign(signer, pcr.Phases(pcr.UKI(uki.Profiles(all)[0]), pcr.EnterInitrd), 1, 0)
 	check(t, err)
 	set(sections, ".pcrsig", signed.Print())
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,6 +18,8 @@ import (
 	"cloison/format/osrelease"
 	"cloison/format/pcr"
 	"cloison/format/pcrsig"
+	"cloison/format/profile"
+	"cloison/format/release"
 	"cloison/format/uki"
 )
 
@@ -25,7 +28,7 @@ const maxInitramfs = 512 << 20
 
 // ukiSections are those that a UKI of Cloison may have. The first five it must
 // have; .sbat is the stub's own.
-var ukiSections = []string{".linux", ".initrd", ".cmdline", ".osrel", ".uname", ".sbat", ".pcrpkey", ".pcrsig"}
+var ukiSections = []string{".linux", ".initrd", ".cmdline", ".osrel", ".uname", ".sbat", ".pcrpkey", ".pcrsig", ".profile"}
 
 const neededSections = 5 // the ones of the TPM policy have a check of their own
 
@@ -35,10 +38,8 @@ var phases = []string{pcr.EnterInitrd, pcr.LeaveInitrd, pcr.SysInit, pcr.Ready}
 // boot checks a UKI and the slot that it starts.
 func (v *verifier) boot(name string, image []byte, disk io.ReaderAt, partitions map[string]gpt.Partition) {
 	sections, err := uki.Parse(image)
-	content := map[string][]byte{}
-	for _, s := range sections {
-		content[s.Name] = s.Data
-	}
+	profiles := uki.Profiles(sections)
+	content := contents(profiles[0])
 	core, errLine := cmdline.Parse(string(content[".cmdline"]))
 	if err == nil {
 		err = v.ukiSections(name, image, content, core)
@@ -51,8 +52,13 @@ func (v *verifier) boot(name string, image []byte, disk io.ReaderAt, partitions 
 	if core.Development {
 		v.note("DEVELOPMENT BUILD: %s is signed with keys that prove nothing", name)
 	}
-	registers := pcr.UKI(sections)
-	v.record(PCR11, name, v.measured(registers), "%x when ready", pcr.Phases(registers, phases...))
+	v.record(Profiles, name, sameButName(profiles), "main, recovery: they differ in nothing but their name")
+	registers := pcr.UKI(profiles[0])
+	v.record(PCR11, name, v.measured(registers, func(u release.UKI) release.Measured { return u.Measured }), "%x when ready", pcr.Phases(registers, phases...))
+	if len(profiles) > 1 {
+		recovery := pcr.UKI(profiles[1])
+		v.record(PCR11, name+" (recovery)", v.measured(recovery, func(u release.UKI) release.Measured { return u.Recovery }), "%x when ready", pcr.Phases(recovery, phases...))
+	}
 	signed, err := v.tpmPolicy(registers, content[".pcrpkey"], content[".pcrsig"])
 	v.record(TPMPolicy, name, err, "security version %d, floor %d", signed.SecurityVersion, signed.Floor)
 	v.initramfs(name, content[".initrd"], content[".cmdline"])
@@ -99,6 +105,36 @@ func (v *verifier) ukiSections(name string, image []byte, content map[string][]b
 	return nil
 }
 
+// sameButName checks that the profiles are those that /init knows, and that they
+// have all in common but how they are called: what is checked of one holds for
+// the other.
+func sameButName(profiles [][]uki.Section) error {
+	if len(profiles) != len(profile.All) {
+		return fmt.Errorf("it has %d profiles, want %d", len(profiles), len(profile.All))
+	}
+	main := contents(profiles[0])
+	release, err := osrelease.Parse(string(main[".osrel"]))
+	if err != nil {
+		return fmt.Errorf(".osrel: %w", err)
+	}
+	for i, sections := range profiles {
+		want := maps.Clone(main)
+		want[".profile"], want[".osrel"] = []byte(profile.All[i].String()), []byte(profile.All[i].OSRelease(release).String())
+		if !maps.EqualFunc(contents(sections), want, bytes.Equal) {
+			return fmt.Errorf("profile %d is not %q, or differs in more than its name", i, profile.All[i])
+		}
+	}
+	return nil
+}
+
+func contents(sections []uki.Section) map[string][]byte {
+	m := map[string][]byte{}
+	for _, s := range sections {
+		m[s.Name] = s.Data
+	}
+	return m
+}
+
 // sameCore holds the signed command line against the manifest.
 func (v *verifier) sameCore(line string, core cmdline.Core) error {
 	m := v.manifest.Core
@@ -112,12 +148,13 @@ func (v *verifier) sameCore(line string, core cmdline.Core) error {
 	return nil
 }
 
-// measured holds PCR 11 at each phase against the manifest.
-func (v *verifier) measured(start [32]byte) error {
+// measured holds PCR 11 at each phase against what the manifest has of a profile.
+func (v *verifier) measured(start [32]byte, of func(release.UKI) release.Measured) error {
 	if v.manifest == nil {
 		return nil
 	}
-	said := v.manifest.UKI.PhasesPCR11
+	manifest := of(v.manifest.UKI)
+	said := manifest.PhasesPCR11
 	if len(said) != len(phases) {
 		return fmt.Errorf("the manifest has %d phases, want %d", len(said), len(phases))
 	}
@@ -128,8 +165,8 @@ func (v *verifier) measured(start [32]byte) error {
 			return fmt.Errorf("after %s it is %x, the manifest has %s after %s", path, want, phase.PCR11, phase.Path)
 		}
 	}
-	if last := said[len(said)-1].PCR11; last != v.manifest.UKI.PCR11 {
-		return fmt.Errorf("the manifest has %s, and %s after the last phase", v.manifest.UKI.PCR11, last)
+	if last := said[len(said)-1].PCR11; last != manifest.PCR11 {
+		return fmt.Errorf("the manifest has %s, and %s after the last phase", manifest.PCR11, last)
 	}
 	return nil
 }

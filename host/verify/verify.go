@@ -57,6 +57,7 @@ const (
 	Enrolment     = "key enrolment"
 	UKI           = "uki"
 	CommandLine   = "command line"
+	Profiles      = "profiles"
 	PCR11         = "pcr 11"
 	TPMPolicy     = "tpm policy"
 	Initramfs     = "initramfs"

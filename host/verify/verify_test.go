@@ -287,7 +287,23 @@ func TestTampering(t *testing.T) {
 				}
 			}
 		}}, []string{verify.UKI}},
-		{"another section", changes{sections: func(s *[]uki.Section) { *s = append(*s, uki.Section{Name: ".splash", Data: []byte("BM")}) }}, []string{verify.UKI}},
+		{"another section", changes{sections: func(s *[]uki.Section) {
+			*s = append([]uki.Section{{Name: ".splash", Data: []byte("BM")}}, *s...)
+		}}, []string{verify.UKI}},
+		{"a section of one profile", changes{sections: func(s *[]uki.Section) {
+			*s = append(*s, uki.Section{Name: ".cmdline", Data: []byte("init=/bin/sh")})
+		}}, []string{verify.Profiles}},
+		{"TPM policy for the recovery profile", changes{keepPolicy: true, sections: func(s *[]uki.Section) {
+			*s = append(*s, uki.Section{Name: ".pcrsig", Data: []byte("{}")})
+		}}, []string{verify.Profiles, verify.TPMPolicy}},
+		{"no recovery profile", changes{sections: func(s *[]uki.Section) { *s = (*s)[:len(*s)-2] }}, []string{verify.Profiles}},
+		{"profiles in another order", changes{sections: func(s *[]uki.Section) {
+			last := len(*s) - 2 // and its .osrel
+			(*s)[last].Data, (*s)[last-1].Data = (*s)[last-1].Data, (*s)[last].Data
+		}}, []string{verify.Profiles}},
+		{"a third profile", changes{sections: func(s *[]uki.Section) {
+			*s = append(*s, uki.Section{Name: ".profile", Data: []byte("ID=main\n")})
+		}}, []string{verify.Profiles}},
 		{"TPM policy of another image", changes{keepPolicy: true, sections: func(s *[]uki.Section) {
 			for i := range *s {
 				if (*s)[i].Name == ".uname" {
@@ -304,6 +320,7 @@ func TestTampering(t *testing.T) {
 			m.UKI.PhasesPCR11 = slices.Clone(m.UKI.PhasesPCR11)
 			m.UKI.PhasesPCR11[1].PCR11 = strings.Repeat("0", 64)
 		}}, []string{verify.PCR11}},
+		{"another PCR 11 of the recovery profile", changes{manifest: func(m *release.Manifest) { m.UKI.Recovery.PCR11 = strings.Repeat("0", 64) }}, []string{verify.PCR11}},
 
 		// The EFI system partition.
 		{"UKI of a stranger", changes{signed: func(unsigned []byte) []byte {

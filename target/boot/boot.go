@@ -16,6 +16,7 @@ import (
 
 	"cloison/format/bootfacts"
 	"cloison/format/cmdline"
+	"cloison/format/profile"
 	"cloison/linux/block"
 	"cloison/linux/clock"
 	"cloison/linux/devicemapper"
@@ -47,6 +48,8 @@ const (
 	// Where systemd-stub(7) puts the UKI's .pcrpkey and .pcrsig.
 	stubKey       = "/.extra/tpm2-pcr-public-key.pem"
 	stubSignature = "/.extra/tpm2-pcr-signature.json"
+	// Likewise its .profile: what was chosen in the loader's menu.
+	stubProfile = "/.extra/profile"
 
 	tpmDeadline  = 10 * time.Second
 	diskDeadline = 5 * time.Second
@@ -66,6 +69,7 @@ type machine struct {
 	verdict refusal.Verdict
 	tpm     *tpm.TPM
 	events  *uevent.Socket
+	profile profile.Profile
 }
 
 // Main is the initramfs. It does not return.
@@ -118,6 +122,12 @@ func (m *machine) run(start time.Duration) error {
 		return err
 	}
 	m.say("initramfs of %s", core.Version)
+	if m.profile, err = readProfile(); err != nil {
+		return err
+	}
+	if m.profile == profile.Recovery {
+		m.say("recovery boot: the TPM opens nothing, the recovery passphrase does")
+	}
 
 	// 4. Without Secure Boot nothing above this line means anything.
 	vars := efivar.Store{Dir: efivar.Dir}
@@ -142,7 +152,7 @@ func (m *machine) run(start time.Duration) error {
 	}
 
 	// 7. What reached the kernel or the initramfs besides the UKI was measured.
-	if err := checkUnsigned(m.tpm); err != nil {
+	if err := checkUnsigned(m.tpm, m.profile); err != nil {
 		return err
 	}
 
@@ -175,7 +185,8 @@ func (m *machine) run(start time.Duration) error {
 	m.say("core open under dm-verity (%s), root hash %x", node, core.RootHash)
 
 	// 10. Open the state volume: the TPM gives its key to the phase that we
-	// are in, and to no other. On the first boot, make it.
+	// are in, and to no other. On the first boot, make it. In a recovery boot the
+	// recovery passphrase opens it.
 	if err := showTools(); err != nil {
 		return err
 	}
@@ -250,6 +261,16 @@ func readCommandLine() (cmdline.Core, string, error) {
 	}
 	core, err := cmdline.Parse(string(b))
 	return core, string(b), err
+}
+
+// readProfile tells which profile of the UKI was chosen. It is as signed as the
+// rest, and in PCR 11: a recovery boot cannot pass for another.
+func readProfile() (profile.Profile, error) {
+	b, err := os.ReadFile(stubProfile)
+	if err != nil {
+		return profile.Recovery, fmt.Errorf("cannot tell the profile of the UKI: %w", err)
+	}
+	return profile.Parse(b)
 }
 
 func waitTPM(events announcements) (*tpm.TPM, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"cloison/format/profile"
 	"cloison/linux/efivar"
 	"cloison/target/refusal"
 )
@@ -91,27 +92,30 @@ type pcrs interface {
 	PCR(index int) ([32]byte, error)
 }
 
-// unsigned are the PCRs into which systemd-stub(7) measures what it took from
-// outside the UKI.
-var unsigned = []struct {
-	index int
-	what  string
-}{
-	{12, "a command line, an add-on or a credential that nobody signed"},
-	{13, "a system extension that nobody signed"},
-}
-
 // checkUnsigned refuses a boot into which something was put from outside the
-// UKI: the PCRs that count it must not have moved from zero.
-func checkUnsigned(t pcrs) error {
-	for _, u := range unsigned {
+// UKI: the PCRs into which systemd-stub(7) measures that must be what the choice
+// of the profile alone makes of them.
+func checkUnsigned(t pcrs, chosen profile.Profile) error {
+	for _, u := range []struct {
+		index int
+		want  [32]byte
+		what  string
+	}{
+		{12, chosen.PCR12(), "a command line, an add-on or a credential that nobody signed"},
+		{13, [32]byte{}, "a system extension that nobody signed"},
+	} {
 		value, err := t.PCR(u.index)
 		if err != nil {
 			return err
 		}
-		if value != [32]byte{} {
-			return fmt.Errorf("PCR %d is %x, not zero: %s was handed to the boot", u.index, value, u.what)
+		if value == u.want {
+			continue
 		}
+		want := "zero"
+		if u.want != [32]byte{} {
+			want = fmt.Sprintf("%x", u.want)
+		}
+		return fmt.Errorf("PCR %d is %x, not %s: %s was handed to the boot", u.index, value, want, u.what)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing/fstest"
 
 	format "cloison/format/efivar"
+	"cloison/format/profile"
 	"cloison/linux/efivar"
 )
 
@@ -90,19 +91,25 @@ func (r registers) PCR(index int) ([32]byte, error) {
 }
 
 func TestCheckUnsigned(t *testing.T) {
+	recovery := profile.Recovery.PCR12()
 	for _, test := range []struct {
-		r    registers
-		want string
+		r      registers
+		chosen profile.Profile
+		want   string
 	}{
-		{registers{12: {}, 13: {}}, ""},
-		{registers{12: {31: 1}, 13: {}}, "PCR 12 is 0000000000000000000000000000000000000000000000000000000000000001, not zero"},
-		{registers{12: {}, 13: {1}}, "PCR 13"},
-		{registers{12: {}}, "cannot read PCR 13"},
-		{registers{13: {}}, "cannot read PCR 12"},
+		{registers{12: {}, 13: {}}, profile.Main, ""},
+		{registers{12: {31: 1}, 13: {}}, profile.Main, "PCR 12 is 0000000000000000000000000000000000000000000000000000000000000001, not zero"},
+		{registers{12: {}, 13: {1}}, profile.Main, "PCR 13"},
+		{registers{12: {}}, profile.Main, "cannot read PCR 13"},
+		{registers{13: {}}, profile.Main, "cannot read PCR 12"},
+		{registers{12: recovery, 13: {}}, profile.Recovery, ""},
+		{registers{12: recovery, 13: {}}, profile.Main, "not zero"},
+		{registers{12: {}, 13: {}}, profile.Recovery, fmt.Sprintf("not %x", recovery)},
+		{registers{12: recovery, 13: {1}}, profile.Recovery, "PCR 13"},
 	} {
-		err := checkUnsigned(test.r)
+		err := checkUnsigned(test.r, test.chosen)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
-			t.Errorf("checkUnsigned(%v) = %v, want %q", test.r, err, test.want)
+			t.Errorf("checkUnsigned(%v, %q) = %v, want %q", test.r, test.chosen, err, test.want)
 		}
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"os"
 	"slices"
 
+	"cloison/format/bootfacts"
 	"cloison/format/escrow"
 	"cloison/format/luks2"
 	"cloison/format/sealtoken"
@@ -66,6 +67,12 @@ type Seal interface {
 	Provision() (seal.Secret, sealtoken.Token, error)
 	Commit(seal.Secret, seal.Identity) error
 	Unseal(sealtoken.Token, seal.Identity) (seal.Secret, error)
+
+	// For a recovery.
+	Accepts() error
+	Why(sealtoken.Token) error
+	Belongs(seal.Secret, seal.Identity) (bool, error)
+	Reseal(seal.Secret) (sealtoken.Token, error)
 }
 
 // Machine is what opening needs.
@@ -85,6 +92,8 @@ type Machine struct {
 	// read.
 	Measure func(uuid string, id seal.Identity) error
 	Say     func(format string, args ...any)
+	// Console is for Recover alone.
+	Console Console
 }
 
 // Volume is an opened volume.
@@ -95,6 +104,7 @@ type Volume struct {
 	Token    int  // that opened it
 	Tokens   int  // how many the TPM could open it by
 	Recovery bool // there is a keyslot for the recovery passphrase
+	Unlock   bootfacts.Unlock
 
 	device string
 	header luks2.Header
@@ -127,14 +137,23 @@ func (m Machine) open() (Volume, error) {
 		return Volume{}, err
 	}
 	provision, err := decide(head, provisioned)
-	if err != nil {
-		return Volume{}, err
-	}
-	if provision {
+	if err == nil && provision {
 		return m.provision()
 	}
-	return m.unlock(head)
+	var v Volume
+	if err == nil {
+		v, err = m.unlock(head)
+	}
+	if recoverable(err) {
+		m.Say("state volume: its recovery passphrase opens it: press a key while the loader shows its menu, and choose recovery")
+	}
+	return v, err
 }
+
+var (
+	errUnprovisioned = errors.New("there is a volume, but this TPM was never provisioned: the disk was moved, or the TPM was cleared")
+	errNoToken       = errors.New("it has no token of a TPM")
+)
 
 // decide tells whether the volume must be made. Nothing else decides this.
 func decide(head []byte, provisioned bool) (provision bool, err error) {
@@ -149,7 +168,7 @@ func decide(head []byte, provisioned bool) (provision bool, err error) {
 	case blank || started:
 		return true, nil
 	case bytes.HasPrefix(first, []byte("LUKS")):
-		return false, errors.New("there is a volume, but this TPM was never provisioned: the disk was moved, or the TPM was cleared")
+		return false, errUnprovisioned
 	}
 	return false, errors.New("it holds something that is no state volume: it is never overwritten")
 }
@@ -160,20 +179,16 @@ func (m Machine) unlock(head []byte) (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	v := Volume{UUID: h.UUID, Identity: Identity(h), device: m.Device, header: h}
+	v := Volume{UUID: h.UUID, Identity: Identity(h), Unlock: bootfacts.TPM, device: m.Device, header: h}
 	_, v.Recovery = h.Keyslots[recoverySlot]
 	secret, err := m.unseal(h, &v)
 	if err != nil {
 		return Volume{}, err
 	}
 	v.secret = secret
-	// The C programs get what was understood and checked, not what is on the disk.
-	text, err := h.Print()
+	text, err := layOut(h, head)
 	if err != nil {
 		return Volume{}, err
-	}
-	if err := os.WriteFile(headerFile, append(text, head[len(text):]...), 0o600); err != nil {
-		return Volume{}, fmt.Errorf("cannot lay the header out: %w", err)
 	}
 	err = openVolume(m.Device, keySlot, secret.Key[:])
 	if err = errors.Join(err, os.Remove(headerFile)); err != nil {
@@ -190,6 +205,19 @@ func (m Machine) unlock(head []byte) (Volume, error) {
 		return v, block.Write(m.Device, text[:blockSize], 0)
 	}
 	return v, nil
+}
+
+// layOut gives the C programs what was understood and checked, not what is on
+// the disk. It returns the two copies of the header anew.
+func layOut(h luks2.Header, head []byte) ([]byte, error) {
+	text, err := h.Print()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(headerFile, append(text[:len(text):len(text)], head[len(text):]...), 0o600); err != nil {
+		return nil, fmt.Errorf("cannot lay the header out: %w", err)
+	}
+	return text, nil
 }
 
 // unseal asks the TPM by each token: more than one is there while a change of
@@ -225,7 +253,7 @@ func (m Machine) unseal(h luks2.Header, v *Volume) (secret seal.Secret, err erro
 	case opened:
 		return secret, nil
 	case refused == nil:
-		refused = errors.New("it has no token of a TPM")
+		refused = errNoToken
 	}
 	return seal.Secret{}, refused
 }
@@ -263,7 +291,7 @@ func (m Machine) provision() (Volume, error) {
 		return Volume{}, err
 	}
 	v := Volume{
-		UUID: h.UUID, Identity: Identity(h), First: true, Token: sealToken, Tokens: 1, Recovery: true,
+		UUID: h.UUID, Identity: Identity(h), First: true, Token: sealToken, Tokens: 1, Recovery: true, Unlock: bootfacts.TPM,
 		device: m.Device, header: h, secret: secret,
 	}
 	// 4. The volume and its file system.

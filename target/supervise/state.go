@@ -107,6 +107,12 @@ func (s *supervisor) goodState() error {
 	if err := file.WriteAtomic(filepath.Join(state.Folder, bootsFile), []byte(text), 0o444); err != nil {
 		return fmt.Errorf("state volume on %s: %w", s.facts.State, err)
 	}
+	if s.facts.StateUnlock == bootfacts.Recovered {
+		// Somebody chose not to give the volume to this TPM: it may have no floor.
+		if provisioned, err := s.state.seal.Provisioned(); err != nil || !provisioned {
+			return err
+		}
+	}
 	floor, raised, err := s.state.seal.RaiseFloor()
 	if err != nil {
 		return err
@@ -154,7 +160,7 @@ func (s *supervisor) stateStatus(st *Status) error {
 		return err
 	}
 	st.State = StateStatus{
-		Device: s.facts.State, UUID: s.facts.StateUUID, Made: s.facts.StateMade, Token: s.facts.StateToken,
+		Device: s.facts.State, UUID: s.facts.StateUUID, Made: s.facts.StateMade, Unlock: s.facts.StateUnlock, Token: s.facts.StateToken,
 		Recovery: s.facts.StateRecovery, Machine: s.state.machine, Boots: s.state.boots, Forged: s.state.forged,
 		TPM: tpm, Changes: s.changesRow(),
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"cloison/format/bootfacts"
 	"cloison/target/seal"
 )
 
@@ -46,7 +47,8 @@ type ServiceStatus struct {
 // PID 1 has checked how it is encrypted.
 type StateStatus struct {
 	Device, UUID string
-	Made         bool   // by this boot
+	Made         bool // by this boot
+	Unlock       bootfacts.Unlock
 	Token        string // "0 of 1"
 	Recovery     bool   // a recovery passphrase opens it, too
 	Machine      string // machine-id
@@ -144,7 +146,14 @@ func (s StateStatus) rows(row func(name, format string, args ...any)) {
 	if s.Recovery {
 		recovery = "the recovery passphrase opens it, too"
 	}
-	row("  opened by", "the TPM, token %s; %s", s.Token, recovery)
+	switch s.Unlock {
+	case bootfacts.Recovered:
+		row("  opened by", "the recovery passphrase, for this boot alone: it was not sealed again")
+	case bootfacts.Resealed:
+		row("  opened by", "the recovery passphrase; sealed to the TPM again, which opens it from the next boot on")
+	default:
+		row("  opened by", "the TPM, token %s; %s", s.Token, recovery)
+	}
 	row("  policy", "PCR 7 as sealed; PCR 11 in the initramfs, signed; security version %d, floor %d", s.TPM.SecurityVersion, s.TPM.Floor)
 	row("  planned changes", "%s", s.Changes)
 	tpm := "not provisioned"
@@ -168,7 +177,7 @@ func (s Status) Marker() string {
 	if s.Development {
 		development = "yes"
 	}
-	return fmt.Sprintf("cloison: ready version=%s product=%s slot=%s roothash=%x secureboot=on development=%s security_version=%s ready_usec=%d memory_kib=%d repaired=%d state=%s floor=%d watchdog=%q",
+	return fmt.Sprintf("cloison: ready version=%s product=%s slot=%s roothash=%x secureboot=on development=%s security_version=%s ready_usec=%d memory_kib=%d repaired=%d state=%s unlock=%s floor=%d watchdog=%q",
 		s.Version, s.Product, strings.TrimPrefix(s.Slot, "core-"), s.RootHash, development, s.SecurityVersion,
-		s.Ready.Microseconds(), s.MemoryUsed, s.Repaired, s.State.UUID, s.State.TPM.Floor, s.Watchdog)
+		s.Ready.Microseconds(), s.MemoryUsed, s.Repaired, s.State.UUID, s.State.Unlock, s.State.TPM.Floor, s.Watchdog)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"cloison/format/bootfacts"
 	format "cloison/format/efivar"
 	"cloison/target/seal"
 )
@@ -21,7 +22,7 @@ func TestStatus(t *testing.T) {
 		Initramfs: 400 * time.Millisecond, Opened: 600 * time.Millisecond, Unsealed: 650 * time.Millisecond, PID1: 700 * time.Millisecond, Ready: 900 * time.Millisecond,
 		Repaired: 3, Watchdog: "i6300ESB timer, 30s", MemoryUsed: 27 * 1024, MemoryTotal: 448 * 1024, Entry: "cloison_0.1.0.efi",
 		State: StateStatus{
-			Device: "/dev/vda4", UUID: "ace2b901-fb15-4954-891c-b292f6d07a49", Made: true, Token: "0 of 1", Recovery: true,
+			Device: "/dev/vda4", UUID: "ace2b901-fb15-4954-891c-b292f6d07a49", Made: true, Unlock: bootfacts.TPM, Token: "0 of 1", Recovery: true,
 			Machine: "0123456789ab4def8123456789abcdef", Boots: 1, Forged: 2, Changes: "none",
 			TPM: seal.Status{Provisioned: true, Owned: true, Floor: 1, SecurityVersion: 2},
 		},
@@ -71,9 +72,17 @@ func TestStatus(t *testing.T) {
 		t.Errorf("String() =\n%s\nwant\n%s", got, want)
 	}
 	want = "cloison: ready version=0.1.0 product=gateway slot=a roothash=ab" + zeros +
-		" secureboot=on development=yes security_version=1 ready_usec=900000 memory_kib=27648 repaired=3 state=ace2b901-fb15-4954-891c-b292f6d07a49 floor=1 watchdog=\"i6300ESB timer, 30s\""
+		" secureboot=on development=yes security_version=1 ready_usec=900000 memory_kib=27648 repaired=3 state=ace2b901-fb15-4954-891c-b292f6d07a49 unlock=tpm floor=1 watchdog=\"i6300ESB timer, 30s\""
 	if got := s.Marker(); got != want {
 		t.Errorf("Marker() = %s, want %s", got, want)
+	}
+	for unlock, want := range map[bootfacts.Unlock]string{
+		bootfacts.Recovered: "for this boot alone: it was not sealed again", bootfacts.Resealed: "sealed to the TPM again",
+	} {
+		s.State.Unlock = unlock
+		if !strings.Contains(s.String(), want) || !strings.Contains(s.Marker(), " unlock="+string(unlock)+" ") {
+			t.Errorf("String() and Marker() of a volume opened by %s are\n%s\n%s", unlock, s, s.Marker())
+		}
 	}
 	s.Development = false
 	if strings.Contains(s.String(), "DEVELOPMENT") || !strings.Contains(s.Marker(), "development=no") {

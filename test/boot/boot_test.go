@@ -56,8 +56,11 @@ type facts struct {
 		FECOffset  int64  `json:"fec_offset"`
 	} `json:"core"`
 	UKI struct {
-		PCR11   string `json:"pcr11"`
-		Cmdline string `json:"cmdline"`
+		PCR11    string `json:"pcr11"`
+		Cmdline  string `json:"cmdline"`
+		Recovery struct {
+			PCR11 string `json:"pcr11"`
+		} `json:"recovery"`
 	} `json:"uki"`
 }
 
@@ -125,6 +128,7 @@ func (b *bench) setup(env *testscript.Env) error {
 		"UKI=EFI/Linux/cloison_"+b.facts.Version+"+3.efi",
 		"ROOTHASH="+b.facts.Core.RootHash,
 		"PCR11="+b.facts.UKI.PCR11,
+		"RECOVERY_PCR11="+b.facts.UKI.Recovery.PCR11,
 		fmt.Sprint("HASH_OFFSET=", b.facts.Core.HashOffset),
 		fmt.Sprint("TREE_SIZE=", b.facts.Core.FECOffset-b.facts.Core.HashOffset),
 		fmt.Sprint("CORE_SIZE=", b.facts.Core.Size),

@@ -37,6 +37,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"install":    (*stage).install,
 		"enrolled":   (*stage).enrolled,
 		"setup-mode": (*stage).setupMode,
+		"choose":     (*stage).choose,
 
 		"esp-get":  (*stage).espGet,
 		"esp-put":  (*stage).espPut,
@@ -58,6 +59,9 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"tokens":       (*stage).tokens,
 		"state-find":   (*stage).stateFind,
 		"remember":     (*stage).remember,
+		"silent":       (*stage).silent,
+
+		"recovery-passphrase": (*stage).recoveryPassphrase,
 
 		"cut":            (*stage).cut,
 		"power-cuts":     (*stage).powerCuts,
@@ -208,6 +212,21 @@ func (s *stage) refuse(ts *testscript.TestScript, args []string) {
 func (s *stage) send(ts *testscript.TestScript, args []string) {
 	want(ts, args, "TEXT")
 	_, err := io.WriteString(s.machine.Console, args[0]+"\r")
+	must(ts, err)
+}
+
+// menu is the second entry of the loader's menu, which it draws last.
+var menu = regexp.MustCompile(`\(recovery\)`)
+
+// choose recovery: takes that entry in the loader's menu, by the keys that a
+// person presses.
+func (s *stage) choose(ts *testscript.TestScript, args []string) {
+	if want(ts, args, "recovery"); args[0] != "recovery" {
+		ts.Fatalf("the menu has no %s", args[0])
+	}
+	s.await(ts, menu)
+	const down = "\x1b[B"
+	_, err := io.WriteString(s.machine.Console, down+"\r")
 	must(ts, err)
 }
 

@@ -174,46 +174,53 @@ func TestImageSignatures(t *testing.T) {
 	}
 }
 
-// TestImagePCR11: systemd-measure predicts the values of the manifest.
+// TestImagePCR11: systemd-measure predicts the values of the manifest, for each
+// profile.
 func TestImagePCR11(t *testing.T) {
 	tools, b, dir := sdktest.Open(t), openImage(t), t.TempDir()
 	sections, err := uki.Parse(readFile(t, b.uki()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short"}
-	for _, p := range b.manifest.UKI.PhasesPCR11 {
-		args = append(args, "--phase="+p.Path)
+	profiles := uki.Profiles(sections)
+	if len(profiles) != 2 {
+		t.Fatalf("the UKI has %d profiles, want 2", len(profiles))
 	}
-	for _, s := range sections {
-		if s.Name == ".pcrsig" { // signs the value, and so is not measured
-			continue
+	for i, ours := range []release.Measured{b.manifest.UKI.Measured, b.manifest.UKI.Recovery} {
+		args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short"}
+		for _, p := range ours.PhasesPCR11 {
+			args = append(args, "--phase="+p.Path)
 		}
-		name := strings.TrimPrefix(s.Name, ".")
-		args = append(args, "--"+name+"="+writeFile(t, dir, name, s.Data))
-	}
-	out, err := tools.Output(context.Background(), sdk.Step{Args: args, ReadOnly: []string{dir}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var peer struct {
-		SHA256 []struct {
-			Phase string `json:"phase"`
-			Hash  string `json:"hash"`
-		} `json:"sha256"`
-	}
-	if err := json.Unmarshal(out, &peer); err != nil {
-		t.Fatalf("%v in %s", err, out)
-	}
-	var theirs []release.Phase
-	for _, p := range peer.SHA256 {
-		theirs = append(theirs, release.Phase{Path: p.Phase, PCR11: p.Hash})
-	}
-	if !slices.Equal(theirs, b.manifest.UKI.PhasesPCR11) {
-		t.Errorf("systemd-measure gives %v, the manifest has %v", theirs, b.manifest.UKI.PhasesPCR11)
-	}
-	if last := theirs[len(theirs)-1].PCR11; last != b.manifest.UKI.PCR11 {
-		t.Errorf("systemd-measure gives %s when ready, the manifest has %s", last, b.manifest.UKI.PCR11)
+		for _, s := range profiles[i] {
+			if s.Name == ".pcrsig" { // signs the value, and so is not measured
+				continue
+			}
+			name := strings.TrimPrefix(s.Name, ".")
+			args = append(args, "--"+name+"="+writeFile(t, dir, name, s.Data))
+		}
+		out, err := tools.Output(context.Background(), sdk.Step{Args: args, ReadOnly: []string{dir}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var peer struct {
+			SHA256 []struct {
+				Phase string `json:"phase"`
+				Hash  string `json:"hash"`
+			} `json:"sha256"`
+		}
+		if err := json.Unmarshal(out, &peer); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		var theirs []release.Phase
+		for _, p := range peer.SHA256 {
+			theirs = append(theirs, release.Phase{Path: p.Phase, PCR11: p.Hash})
+		}
+		if !slices.Equal(theirs, ours.PhasesPCR11) {
+			t.Errorf("profile %d: systemd-measure gives %v, the manifest has %v", i, theirs, ours.PhasesPCR11)
+		}
+		if last := theirs[len(theirs)-1].PCR11; last != ours.PCR11 {
+			t.Errorf("profile %d: systemd-measure gives %s when ready, the manifest has %s", i, last, ours.PCR11)
+		}
 	}
 }
 

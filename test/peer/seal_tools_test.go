@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -103,7 +104,8 @@ func TestSealPeer(t *testing.T) {
 }
 
 // TestSealUKI: what is signed into a UKI fits what the firmware's stub will
-// measure of it, by systemd-measure and in a TPM.
+// measure of it, by systemd-measure and in a TPM. The recovery profile gets
+// nothing from the TPM.
 func TestSealUKI(t *testing.T) {
 	tools, dir, st := sdktest.Open(t), t.TempDir(), developmentKeys(t)
 	image, err := bootimage.Make(tools, st, bootimage.Parts{
@@ -119,7 +121,8 @@ func TestSealUKI(t *testing.T) {
 	}
 	args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short", "--phase=" + pcr.EnterInitrd}
 	content := map[string][]byte{}
-	for _, s := range sections {
+	profiles := uki.Profiles(sections)
+	for _, s := range profiles[0] {
 		content[s.Name] = s.Data
 		if s.Name != ".pcrsig" {
 			args = append(args, "--"+s.Name[1:]+"="+writeFile(t, dir, s.Name[1:], s.Data))
@@ -129,7 +132,7 @@ func TestSealUKI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out := mustTool(t, tools, dir, args...); !strings.Contains(out, hex.EncodeToString(signed.PCR11[:])) || signed.PCR11 != image.Phases[0].PCR11 {
+	if out := mustTool(t, tools, dir, args...); !strings.Contains(out, hex.EncodeToString(signed.PCR11[:])) || signed.PCR11 != image.Main.Phases[0].PCR11 {
 		t.Errorf("PCR 11 of the signed policy is %x, systemd-measure gives %s", signed.PCR11, out)
 	}
 	r, err := seal.ParseRelease(content[".pcrpkey"], content[".pcrsig"])
@@ -137,18 +140,20 @@ func TestSealUKI(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newTPM(t)
-	boot := func() *seal.Sealer {
+	boot := func(profile []uki.Section) *seal.Sealer {
 		s.reboot(t)
 		for _, name := range pcr.Measured {
-			if data, ok := content[name]; ok {
-				s.extend(t, 11, name+"\x00")
-				s.extendWith(t, 11, sha256.Sum256(data))
+			for _, section := range profile {
+				if section.Name == name {
+					s.extend(t, 11, name+"\x00")
+					s.extendWith(t, 11, sha256.Sum256(section.Data))
+				}
 			}
 		}
 		s.extend(t, 11, pcr.EnterInitrd)
 		return open(t, s, r)
 	}
-	sealer := boot()
+	sealer := boot(profiles[0])
 	secret, token, err := sealer.Provision()
 	if err == nil {
 		err = sealer.Commit(secret, identity)
@@ -156,7 +161,25 @@ func TestSealUKI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := boot().Unseal(token, identity); err != nil || got != secret {
+	if got, err := boot(profiles[0]).Unseal(token, identity); err != nil || got != secret {
 		t.Errorf("Unseal after the measurements of the UKI = %v", err)
+	}
+	recovery := boot(profiles[1])
+	if _, err := recovery.Unseal(token, identity); !errors.Is(err, seal.ErrPCR11) {
+		t.Errorf("Unseal after the measurements of the recovery profile = %v, want %v", err, seal.ErrPCR11)
+	}
+	// What it seals is for the main profile, as ever.
+	pcr7, err := recovery.PCR7()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token, err = recovery.Seal(secret, pcr7); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := recovery.Unseal(token, identity); !errors.Is(err, seal.ErrPCR11) {
+		t.Errorf("Unseal by the recovery profile of what it sealed = %v, want %v", err, seal.ErrPCR11)
+	}
+	if got, err := boot(profiles[0]).Unseal(token, identity); err != nil || got != secret {
+		t.Errorf("Unseal of what the recovery profile sealed = %v", err)
 	}
 }

@@ -185,7 +185,8 @@ func TestUKISame(t *testing.T) {
 func TestUKIProfiles(t *testing.T) {
 	tools, dir := sdktest.Open(t), t.TempDir()
 	base := []uki.Section{
-		{Name: ".osrel", Data: []byte("ID=cloison\n")}, {Name: ".cmdline", Data: []byte("quiet")},
+		{Name: ".osrel", Data: []byte("ID=cloison\n")},
+		{Name: ".cmdline", Data: []byte("quiet")},
 		{Name: ".linux", Data: readFile(t, tools.Path(loaderPath))},
 	}
 	mine := []uki.Section{{Name: ".profile", Data: []byte("ID=main\n")}}

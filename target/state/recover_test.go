@@ -1,0 +1,202 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cloison/format/escrow"
+	"cloison/format/luks2"
+	"cloison/format/sealtoken"
+	"cloison/target/seal"
+)
+
+// person types lines, one after the other, and then is gone.
+type person struct {
+	lines []string
+	told  strings.Builder
+}
+
+var errGone = errors.New("nobody is there")
+
+func (p *person) Tell(text string) error {
+	p.told.WriteString(text)
+	return nil
+}
+
+func (p *person) Ask(string) (string, error) {
+	if len(p.lines) == 0 {
+		return "", errGone
+	}
+	line := p.lines[0]
+	p.lines = p.lines[1:]
+	return line, nil
+}
+
+func (p *person) AskSecret(prompt string) (string, error) { return p.Ask(prompt) }
+
+func newRecovery(t *testing.T) (seal.Secret, seal.Recovery) {
+	t.Helper()
+	_, public, err := escrow.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := seal.NewSecret()
+	r, err := seal.NewRecovery(secret, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret, r
+}
+
+func TestAskPassphrase(t *testing.T) {
+	secret, right := newRecovery(t)
+	_, other := newRecovery(t)
+	wrong, typo := other.Passphrase, strings.Repeat("0", 27)
+	for _, test := range []struct {
+		name  string
+		lines []string
+		want  string        // error, or none
+		took  time.Duration // at least, for what was refused
+	}{
+		{"right", []string{right.Passphrase}, "", 0},
+		{"as a person types", []string{strings.ToUpper(strings.ReplaceAll(right.Passphrase, "-", " "))}, "", 0},
+		{"third", []string{wrong, typo, "", wrong, right.Passphrase}, "", 2 * tryDelay},
+		{"too late", []string{wrong, wrong, wrong, right.Passphrase}, "3 wrong recovery passphrases", 3 * tryDelay},
+		{"mistyped", strings.Split(strings.Repeat(typo+" ", mistypedMost)+right.Passphrase, " "), "10 times", 0},
+		{"gone", []string{wrong}, errGone.Error(), tryDelay},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p, said, start := &person{lines: test.lines}, "", time.Now()
+			m := Machine{Console: p, Say: func(format string, args ...any) { said += fmt.Sprintf(format, args...) }}
+			got, err := m.askPassphrase("a UUID", right.Token)
+			switch {
+			case test.want == "" && (err != nil || got != secret):
+				t.Errorf("%s: askPassphrase = %v", test.name, err)
+			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || got != seal.Secret{}):
+				t.Errorf("%s: askPassphrase = %v, want %q", test.name, err, test.want)
+			}
+			if took := time.Since(start); took != test.took {
+				t.Errorf("%s: askPassphrase took %v, want %v", test.name, took, test.took)
+			}
+			for _, text := range []string{right.Passphrase, wrong} {
+				if strings.Contains(said+p.told.String(), text) || err != nil && strings.Contains(err.Error(), text) {
+					t.Errorf("%s: askPassphrase says %q", test.name, text)
+				}
+			}
+		})
+	}
+}
+
+func TestAskReseal(t *testing.T) {
+	for _, test := range []struct {
+		lines []string
+		want  bool
+		err   error
+	}{
+		{[]string{"yes"}, true, nil},
+		{[]string{"no"}, false, nil},
+		{[]string{"", "y", "YES", "yes"}, true, nil},
+		{[]string{"y", "y", "y", "y", "y", "yes"}, false, nil},
+		{[]string{"y"}, false, errGone},
+	} {
+		got, err := Machine{Console: &person{lines: test.lines}}.askReseal(false)
+		if got != test.want || !errors.Is(err, test.err) {
+			t.Errorf("askReseal of %q = %t, %v, want %t, %v", test.lines, got, err, test.want, test.err)
+		}
+	}
+}
+
+// chip is a TPM that refuses for these reasons.
+type chip struct {
+	Seal
+	why, unseal error
+}
+
+func (c chip) Why(sealtoken.Token) error { return c.why }
+
+func (c chip) Unseal(sealtoken.Token, seal.Identity) (seal.Secret, error) {
+	return seal.Secret{}, c.unseal
+}
+
+func TestRefusal(t *testing.T) {
+	token := sealtoken.Token{Public: []byte{1}, Private: []byte{1}}.Print()
+	_, recovery := newRecovery(t)
+	sealed := map[int]json.RawMessage{0: token, 1: recovery.Token.Print(), 2: token}
+	for _, test := range []struct {
+		name   string
+		tokens map[int]json.RawMessage
+		chip   chip
+		why    error
+		err    string
+	}{
+		{"nothing wrong", sealed, chip{nil, nil, seal.ErrPCR11}, nil, ""},
+		{"other TPM", sealed, chip{nil, seal.ErrOtherTPM, nil}, seal.ErrOtherTPM, ""},
+		{"damaged", sealed, chip{nil, nil, seal.ErrToken}, seal.ErrToken, ""},
+		{"malformed", map[int]json.RawMessage{0: json.RawMessage(`{"type":"cloison-tpm2"}`)}, chip{}, nil, ""},
+		{"no token", map[int]json.RawMessage{1: recovery.Token.Print()}, chip{}, errNoToken, ""},
+		{"TPM failed", sealed, chip{nil, seal.ErrTPM, nil}, nil, "the TPM failed"},
+		{"gives it", sealed, chip{}, nil, "gives its secret to a recovery boot"},
+	} {
+		v := Volume{}
+		why, err := Machine{Seal: test.chip, Say: func(string, ...any) {}}.refusal(luks2.Header{Tokens: test.tokens}, &v)
+		if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%s: refusal fails with %v, want %q", test.name, err, test.err)
+		}
+		if test.why != nil && !errors.Is(why, test.why) {
+			t.Errorf("%s: refusal = %v, want %v", test.name, why, test.why)
+		}
+		if test.name == "malformed" && why == nil {
+			t.Errorf("%s: refusal = nil, want an error", test.name)
+		}
+		if test.name == "nothing wrong" && why != nil {
+			t.Errorf("%s: refusal = %v, want none", test.name, why)
+		}
+	}
+}
+
+func TestRecoverable(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{errUnprovisioned, true},
+		{fmt.Errorf("token 0: %w", seal.ErrPCR7), true},
+		{fmt.Errorf("token 0: %w; token 2: %w", seal.ErrOtherTPM, seal.ErrOtherVolume), false},
+		{seal.ErrFloor, false},
+		{seal.ErrPCR11, false},
+		{errors.New("its checksum is wrong"), false},
+	} {
+		if got := recoverable(test.err); got != test.want {
+			t.Errorf("recoverable(%v) = %t, want %t", test.err, got, test.want)
+		}
+	}
+}
+
+func TestWithToken(t *testing.T) {
+	token := sealtoken.Token{Public: []byte{1}, Private: []byte{1}}
+	_, recovery := newRecovery(t)
+	for _, test := range []struct {
+		before map[int]json.RawMessage
+	}{
+		{map[int]json.RawMessage{1: recovery.Token.Print()}},
+		{map[int]json.RawMessage{0: token.Print(), 1: recovery.Token.Print(), 7: token.Print()}},
+		{map[int]json.RawMessage{0: recovery.Token.Print(), 3: token.Print()}},
+	} {
+		all := withToken(test.before, token)
+		count := 0
+		for _, t := range all {
+			if luks2.Type(t) == sealtoken.Type {
+				count++
+			}
+		}
+		if len(all) != 2 || count != 1 || all[0] == nil || all[1] == nil {
+			t.Errorf("withToken(%v) = %v, want the recovery token and one of the TPM, 0 and 1", test.before, all)
+		}
+	}
+}
