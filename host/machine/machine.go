@@ -42,6 +42,7 @@ type Config struct {
 	Accelerator Accelerator // zero: TCG; Probe finds the best
 	SMBIOS      []string    // type 11 strings (OEM strings) handed to the guest
 	NoReboot    bool        // a reset ends the machine
+	NoTPM       bool        // the machine has none; the folder's is not touched
 	Extra       []string    // more QEMU arguments, for tests
 }
 
@@ -319,8 +320,9 @@ func qemuArgs(c Config) []string {
 		"-device", "i6300esb", "-action", "watchdog=reset",
 		"-chardev", "socket,id=serial,fd=3", "-serial", "chardev:serial",
 		"-chardev", "socket,id=qmp,fd=4", "-mon", "chardev=qmp,mode=control",
-		"-chardev", "socket,id=tpm,fd=5", "-tpmdev", "emulator,id=tpm,chardev=tpm",
-		"-device", "tpm-crb,tpmdev=tpm",
+	}
+	if !c.NoTPM {
+		args = append(args, "-chardev", "socket,id=tpm,fd=5", "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm")
 	}
 	args = append(args, Processor(c.Accelerator)...)
 	for _, s := range c.SMBIOS {

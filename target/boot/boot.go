@@ -281,7 +281,7 @@ func waitTPM(events announcements) (*tpm.TPM, error) {
 			return t, err
 		}
 		if err := events.Wait(time.Until(end)); err != nil {
-			return nil, fmt.Errorf("cannot find a TPM 2.0: %w", err)
+			return nil, fmt.Errorf("cannot find a TPM 2.0, without which the system does not start: it may be off in the firmware's menu: %w", err)
 		}
 	}
 }

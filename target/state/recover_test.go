@@ -1,14 +1,18 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"cloison/format/bootfacts"
 	"cloison/format/escrow"
 	"cloison/format/luks2"
 	"cloison/format/sealtoken"
@@ -197,6 +201,106 @@ func TestWithToken(t *testing.T) {
 		}
 		if len(all) != 2 || count != 1 || all[0] == nil || all[1] == nil {
 			t.Errorf("withToken(%v) = %v, want the recovery token and one of the TPM, 0 and 1", test.before, all)
+		}
+	}
+}
+
+// vault is a TPM that takes every volume, until it fails.
+type vault struct {
+	Seal
+	reseal, commit error
+	committed      bool
+}
+
+var newToken = sealtoken.Token{PCR7: [32]byte{7}, Public: []byte{2}, Private: []byte{2}}
+
+func (v *vault) Reseal(seal.Secret) (sealtoken.Token, error) { return newToken, v.reseal }
+
+func (v *vault) Commit(seal.Secret, seal.Identity) error {
+	v.committed = v.commit == nil
+	return v.commit
+}
+
+// TestReseal: the new token is on the disk, in both copies of the header, before
+// the TPM is tied to the volume; nothing is on the disk before the TPM has sealed.
+func TestReseal(t *testing.T) {
+	_, recovery := newRecovery(t)
+	recovery.Token.Keyslot = recoverySlot
+	h := luks2.Header{
+		UUID: "0f0e0d0c-0b0a-4908-8706-050403020100", Sequence: 5, Digest: luks2.Digest{Iterations: 1000},
+		Keyslots: map[int]luks2.Keyslot{0: {Area: 32 << 10, Iterations: 1000}, 1: {Area: 32<<10 + 385024, Iterations: 1000}},
+		Tokens: map[int]json.RawMessage{
+			0: sealtoken.Token{Public: []byte{1}, Private: []byte{1}}.Print(), 1: recovery.Token.Print(),
+		},
+	}
+	before, err := h.Print()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name    string
+		vault   vault
+		written bool
+	}{
+		{"all is well", vault{}, true},
+		{"the TPM does not seal", vault{reseal: errGone}, false},
+		{"the TPM takes no mark", vault{commit: errGone}, true},
+	} {
+		device := filepath.Join(t.TempDir(), "device")
+		if err := os.WriteFile(device, before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		v := Volume{Tokens: 1, Unlock: bootfacts.Recovered}
+		err := Machine{Device: device, Seal: &test.vault}.reseal(h, &v, seal.Secret{})
+		if ok := test.vault.reseal == nil && test.vault.commit == nil; (err == nil) != ok || test.vault.committed != ok || (v.Unlock == bootfacts.Resealed) != ok {
+			t.Errorf("%s: reseal = %v, tied to the volume %t, opened by %s", test.name, err, test.vault.committed, v.Unlock)
+		}
+		after, err := os.ReadFile(device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !test.written {
+			if !bytes.Equal(before, after) {
+				t.Errorf("%s: reseal has written", test.name)
+			}
+			continue
+		}
+		// Wherever the power fails while a copy is written, one is whole.
+		for _, damaged := range [][2]int{{0, 0}, {0, luks2.MetadataSize}, {luks2.MetadataSize, 2 * luks2.MetadataSize}} {
+			b := bytes.Clone(after)
+			clear(b[damaged[0]:damaged[1]])
+			got, err := luks2.Parse(b)
+			if err != nil {
+				t.Fatalf("%s: without bytes %v: %v", test.name, damaged, err)
+			}
+			token, err := sealtoken.Parse(got.Tokens[0])
+			if err != nil || token.PCR7 != newToken.PCR7 || token.Keyslot != keySlot || got.Sequence != 6 || len(got.Tokens) != 2 || Identity(got) != Identity(h) {
+				t.Errorf("%s: without bytes %v the header is %+v, token %+v, %v", test.name, damaged, got, token, err)
+			}
+		}
+	}
+	if h.Sequence != 5 || len(h.Tokens) != 2 {
+		t.Errorf("reseal has changed its argument: %+v", h)
+	}
+}
+
+func TestLost(t *testing.T) {
+	head := func(first string) []byte { return append([]byte(first), make([]byte, luks2.HeaderSize-len(first))...) }
+	for _, test := range []struct {
+		head        []byte
+		provisioned bool
+		want        string
+	}{
+		{head(""), false, "nothing to recover"},
+		{head(""), true, "nothing to recover"},
+		{head(string(unfinished)), false, "start the machine without recovery"},
+		{head(string(unfinished)), true, ""},
+		{head("LUKS\xba\xbe"), false, ""},
+		{head("LUKS\xba\xbe"), true, ""},
+	} {
+		err := lost(test.head, test.provisioned)
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("lost(%.10q, %t) = %v, want %q", test.head, test.provisioned, err, test.want)
 		}
 	}
 }

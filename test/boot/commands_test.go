@@ -143,7 +143,7 @@ func (s *stage) disk(ts *testscript.TestScript, args []string) {
 	must(ts, err)
 }
 
-// boot [-smbios STRING] [-reboot] [-memory MIB]: starts the machine. Without
+// boot [-smbios STRING] [-reboot] [-no-tpm] [-memory MIB]: starts the machine. Without
 // -reboot a reset ends it.
 func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	c := machine.Config{SDK: s.sdk, Folder: s.folder, Accelerator: s.accelerator, NoReboot: true}
@@ -151,6 +151,7 @@ func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	flags.SetOutput(io.Discard)
 	flags.Func("smbios", "type 11 string", func(v string) error { c.SMBIOS = append(c.SMBIOS, v); return nil })
 	flags.IntVar(&c.Memory, "memory", 0, "MiB")
+	flags.BoolVar(&c.NoTPM, "no-tpm", false, "the machine has no TPM")
 	reboot := flags.Bool("reboot", false, "go on after a reset")
 	must(ts, flags.Parse(args))
 	c.NoReboot = !*reboot
