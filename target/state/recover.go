@@ -88,13 +88,10 @@ func (m Machine) recover() (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	if why != nil {
-		m.Say("state volume %s: without recovery it is refused: %v", v.UUID, why)
-	}
 
 	// 3. The secret, for this volume alone: a volume, a token and a passphrase
 	// that fit together can be anybody's.
-	secret, err := m.askPassphrase(v.UUID, token)
+	secret, err := m.askPassphrase(v.UUID, why, token)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -177,12 +174,16 @@ func (m Machine) refusal(h luks2.Header, v *Volume) (why, err error) {
 		}
 		switch {
 		case errors.Is(err, seal.ErrPCR11):
-			m.Say("state volume %s: the TPM has its key, and keeps it from a recovery boot", v.UUID)
 			return nil, nil
 		case errors.Is(err, seal.ErrTPM):
 			return nil, err
 		}
-		why = errors.Join(why, fmt.Errorf("token %d: %w", n, err))
+		if why != nil {
+			err = fmt.Errorf("%w; token %d: %w", why, n, err) // all the reasons, in one line
+		} else {
+			err = fmt.Errorf("token %d: %w", n, err)
+		}
+		why = err
 	}
 	if v.Tokens == 0 {
 		why = errNoToken
@@ -190,9 +191,15 @@ func (m Machine) refusal(h luks2.Header, v *Volume) (why, err error) {
 	return why, nil
 }
 
-// askPassphrase asks until the passphrase opens the token.
-func (m Machine) askPassphrase(uuid string, token sealtoken.Recovery) (seal.Secret, error) {
-	err := m.Console.Tell("\nRECOVERY of state volume " + uuid + "\n" +
+// askPassphrase asks until the passphrase opens the token. All that it says goes
+// to the console: the kernel's log reaches it when it pleases, and then stands
+// behind the question.
+func (m Machine) askPassphrase(uuid string, why error, token sealtoken.Recovery) (seal.Secret, error) {
+	refused := "The TPM has its key, and keeps it from a recovery boot: nothing is wrong that can be seen."
+	if why != nil {
+		refused = fmt.Sprintf("Without recovery it is refused: %v.", why)
+	}
+	err := m.Console.Tell("\nRECOVERY of state volume " + uuid + "\n" + refused + "\n" +
 		"Type its recovery passphrase: 28 letters and digits, in groups of four. Upper or\n" +
 		"lower case, with or without hyphens. It is not shown. The integrator has it: cloison recover.\n")
 	if err != nil {
@@ -217,12 +224,13 @@ func (m Machine) askPassphrase(uuid string, token sealtoken.Recovery) (seal.Secr
 		if err == nil {
 			return secret, nil
 		}
-		if wrong++; wrong < wrongTries {
-			m.Say("state volume %s: a wrong recovery passphrase, %d more can be tried", uuid, wrongTries-wrong)
-		}
+		wrong++
 		time.Sleep(tryDelay)
 		if wrong == wrongTries {
 			return seal.Secret{}, fmt.Errorf("%d wrong recovery passphrases: %w", wrong, err)
+		}
+		if err := m.Console.Tell(fmt.Sprintf("Wrong: it is not the one of this volume. %d more can be tried.\n", wrongTries-wrong)); err != nil {
+			return seal.Secret{}, err
 		}
 	}
 }
