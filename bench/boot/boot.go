@@ -55,9 +55,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	peer, err := openDebian(ctx, s, cache, log)
-	if err != nil {
-		return err
+	images := []string{filepath.Join(result, build.DiskName)}
+	var peers []debianSystem
+	for _, kernel := range debianKernels {
+		peer, err := openDebian(ctx, s, cache, kernel, log)
+		if err != nil {
+			return err
+		}
+		peers, images = append(peers, peer), append(images, peer.Disk)
 	}
 	dir, err := os.MkdirTemp("", "cloison-bench-boot-")
 	if err != nil {
@@ -68,38 +73,42 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	all, err := measure(ctx, s, log, dir, filepath.Join(result, build.DiskName), peer.Disk)
+	all, err := measure(ctx, s, log, dir, images)
 	if err != nil {
 		return err
 	}
-	ours, theirs := medians(all[0]), medians(all[1])
+	ours, debian, cloud := medians(all[0]), medians(all[1]), medians(all[2])
 
 	fmt.Fprintf(out, "From the start of the kernel, median of %d alternating boots, %d cores, TCG,\nguest: 2 processors, %d MiB. Load of the host before: %s.\n",
 		runs, runtime.NumCPU(), machine.DefaultMemory, load)
-	fmt.Fprintf(out, "Debian: %s, kernel %s, %d packages, its own initramfs.\n", peer.Version, peer.Release, peer.Packages)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "\tcloison\tDebian\tless\twant\t")
-	stage := func(name string, a, b time.Duration, want string) {
-		fmt.Fprintf(table, "%s\t%.2f s\t%.2f s\t%.1f×\t%s\t\n", name, a.Seconds(), b.Seconds(), b.Seconds()/a.Seconds(), want)
+	for i, peer := range peers {
+		fmt.Fprintf(out, "%s: Debian %s, kernel %s, %d packages, its own initramfs.\n", []string{"Debian", "cloud"}[i], peer.Version, peer.Release, peer.Packages)
 	}
-	amount := func(name string, a, b float64, want string) {
-		fmt.Fprintf(table, "%s\t%.1f MB\t%.1f MB\t%.1f×\t%s\t\n", name, a/1e6, b/1e6, b/a, want)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "\tcloison\tDebian\tless\tcloud\tless\twant\t")
+	stage := func(name string, a time.Duration, of func(boot) time.Duration, want string) {
+		b, c := of(debian), of(cloud)
+		fmt.Fprintf(table, "%s\t%.2f s\t%.2f s\t%.1f×\t%.2f s\t%.1f×\t%s\t\n", name, a.Seconds(), b.Seconds(), b.Seconds()/a.Seconds(), c.Seconds(), c.Seconds()/a.Seconds(), want)
+	}
+	amount := func(name string, a, b, c float64, want string) {
+		fmt.Fprintf(table, "%s\t%.1f MB\t%.1f MB\t%.1f×\t%.1f MB\t%.1f×\t%s\t\n", name, a/1e6, b/1e6, b/a, c/1e6, c/a, want)
 	}
 	without := median(all[0], func(b boot) time.Duration { return b.Ready - b.State })
-	stage("kernel and initramfs, until PID 1", median(all[0], func(b boot) time.Duration { return b.PID1 - b.State }), theirs.PID1, "")
-	stage("PID 1, until ready", ours.Ready-ours.PID1, theirs.Ready-theirs.PID1, "")
-	stage("ready, without the state volume", without, theirs.Ready, fmt.Sprintf("< %v, ≥ %.0f×", readyBound, ratioBound))
-	fmt.Fprintf(table, "state volume: unsealed, open, mounted\t%.2f s\t\t\t< %v\t\n", ours.State.Seconds(), stateBound)
-	stage("ready, with the state volume", ours.Ready, theirs.Ready, "")
-	amount("memory in use at idle", ours.Memory, theirs.Memory, fmt.Sprintf("< %.0f MB", memoryBound/1e6))
-	amount("core image; root file system", float64(manifest.Core.Size), float64(peer.Files), fmt.Sprintf("< %.0f MB", coreBound/1e6))
-	amount("UKI", float64(manifest.UKI.Size), float64(peer.UKI), "")
+	pid1, ready := func(b boot) time.Duration { return b.PID1 }, func(b boot) time.Duration { return b.Ready }
+	stage("kernel and initramfs, until PID 1", median(all[0], func(b boot) time.Duration { return b.PID1 - b.State }), pid1, "")
+	stage("PID 1, until ready", ours.Ready-ours.PID1, func(b boot) time.Duration { return b.Ready - b.PID1 }, "")
+	stage("ready, without the state volume", without, ready, fmt.Sprintf("< %v, ≥ %.0f× Debian", readyBound, ratioBound))
+	fmt.Fprintf(table, "state volume: unsealed, open, mounted\t%.2f s\t\t\t\t\t< %v\t\n", ours.State.Seconds(), stateBound)
+	stage("ready, with the state volume", ours.Ready, ready, "")
+	amount("memory in use at idle", ours.Memory, debian.Memory, cloud.Memory, fmt.Sprintf("< %.0f MB", memoryBound/1e6))
+	amount("core image; root file system", float64(manifest.Core.Size), float64(peers[0].Files), float64(peers[1].Files), fmt.Sprintf("< %.0f MB", coreBound/1e6))
+	amount("UKI", float64(manifest.UKI.Size), float64(peers[0].UKI), float64(peers[1].UKI), "")
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "ready, with the state volume: cloison %s; Debian, which has none, %s\n", spread(all[0]), spread(all[1]))
+	fmt.Fprintf(out, "ready, with the state volume: cloison %s; Debian, which has none, %s; cloud %s\n", spread(all[0]), spread(all[1]), spread(all[2]))
 
-	ratio := theirs.Ready.Seconds() / without.Seconds()
+	ratio := debian.Ready.Seconds() / without.Seconds()
 	return errors.Join(
 		sameClocks(all),
 		hold(without < readyBound, "Cloison is ready after %v without the state volume, want less than %v", without.Round(time.Millisecond), readyBound),
@@ -129,23 +138,26 @@ func readManifest(dir string) (release.Manifest, error) {
 	return release.Parse(text)
 }
 
-// measure returns the boots of Cloison and of the peer. The first boot of
-// either is not among them: it is the one that has things to do once.
-func measure(ctx context.Context, s *sdk.SDK, log *progress.Log, dir string, images ...string) ([][]boot, error) {
+// measure returns the boots of Cloison, the first image, and of its peers. The
+// first boot of each is not among them: it is the one that has things to do once.
+func measure(ctx context.Context, s *sdk.SDK, log *progress.Log, dir string, images []string) ([][]boot, error) {
 	stage := log.Start("boot each %d times", runs+1)
-	cloison, err := newCloison(ctx, s, dir, images[0])
-	if err != nil {
-		stage.Fail()
-		return nil, err
+	starts := make([]bootFunc, len(images))
+	for i, image := range images {
+		var err error
+		if i == 0 {
+			starts[i], err = newCloison(ctx, s, dir, image)
+		} else {
+			starts[i], err = newDebian(s, filepath.Join(dir, fmt.Sprintf("debian-%d", i)), image)
+		}
+		if err != nil {
+			stage.Fail()
+			return nil, err
+		}
 	}
-	debian, err := newDebian(s, dir, images[1])
-	if err != nil {
-		stage.Fail()
-		return nil, err
-	}
-	all := make([][]boot, 2)
+	all := make([][]boot, len(images))
 	for round := range int64(runs + 1) {
-		for i, start := range []bootFunc{cloison, debian} {
+		for i, start := range starts {
 			b, err := start(ctx)
 			if err != nil {
 				stage.Fail()
@@ -195,7 +207,7 @@ func sameClocks(all [][]boot) error {
 			return err
 		}
 	}
-	for _, b := range all[1] {
+	for _, b := range slices.Concat(all[1:]...) {
 		if err := hold(b.Guest < b.Host*11/10+slack, "Debian's clock says %v where the host's says %v", b.Guest, b.Host); err != nil {
 			return err
 		}

@@ -27,11 +27,14 @@ import (
 // debianSuites are those of an ordinary Debian trixie.
 var debianSuites = []string{"trixie", "trixie-updates", "trixie-security"}
 
-// debianPackages are what a machine needs to boot into systemd, and nothing
-// more, beside the essential packages and apt: the kernel is the one that
-// Debian builds for virtual machines, and the initramfs is made by Debian's own
-// tool.
-var debianPackages = []string{"linux-image-cloud-amd64", "initramfs-tools", "e2fsprogs", "systemd-sysv", "udev", "dbus"}
+// debianKernels are the peers, by their kernels: the one that Debian installs,
+// and the one that it builds for virtual machines of clouds.
+var debianKernels = []string{"linux-image-amd64", "linux-image-cloud-amd64"}
+
+// debianPackages are what a machine needs besides to boot into systemd, and
+// nothing more, beside the essential packages and apt: the initramfs is made by
+// Debian's own tool.
+var debianPackages = []string{"initramfs-tools", "e2fsprogs", "systemd-sysv", "udev", "dbus"}
 
 // debianCmdline is as quiet as Cloison's: the kernel prints errors only, and
 // systemd tells its progress only where something fails.
@@ -70,8 +73,8 @@ type debianSystem struct {
 }
 
 // openDebian returns the peer, made first where it is missing.
-func openDebian(ctx context.Context, s *sdk.SDK, cache string, log *progress.Log) (debianSystem, error) {
-	recipe := sha256.Sum256([]byte(strings.Join(debianSuites, " ") + "\n" + strings.Join(debianPackages, " ") + "\n" + debianCmdline + reportUnit + reportScript + finish))
+func openDebian(ctx context.Context, s *sdk.SDK, cache, kernel string, log *progress.Log) (debianSystem, error) {
+	recipe := sha256.Sum256([]byte(strings.Join(debianSuites, " ") + "\n" + kernel + " " + strings.Join(debianPackages, " ") + "\n" + debianCmdline + reportUnit + reportScript + finish))
 	dir := filepath.Join(cache, "bench", "debian-"+hex.EncodeToString(recipe[:8]))
 	if d, err := readDebian(dir); err == nil {
 		return d, nil
@@ -90,8 +93,8 @@ func openDebian(ctx context.Context, s *sdk.SDK, cache string, log *progress.Log
 		return debianSystem{}, err
 	}
 	defer unlock()
-	stage := log.Start("install a minimal Debian trixie")
-	err = installDebian(ctx, s, dir)
+	stage := log.Start("install a minimal Debian trixie with %s", kernel)
+	err = installDebian(ctx, s, kernel, dir)
 	if err != nil {
 		stage.Fail()
 		return debianSystem{}, fmt.Errorf("cannot install the Debian to compare with: %w", err)
@@ -115,7 +118,7 @@ func readDebian(dir string) (debianSystem, error) {
 }
 
 // installDebian installs into a folder beside dir and moves what came out there.
-func installDebian(ctx context.Context, s *sdk.SDK, dir string) error {
+func installDebian(ctx context.Context, s *sdk.SDK, kernel, dir string) error {
 	work, err := os.MkdirTemp("", "cloison-bench-debian-")
 	if err != nil {
 		return err
@@ -139,7 +142,7 @@ func installDebian(ctx context.Context, s *sdk.SDK, dir string) error {
 	// 1. Install, scripts and all: this is a Debian as Debian makes it.
 	install := exec.CommandContext(ctx, "perl", filepath.Join(tools, "usr/bin/mmdebstrap"),
 		"--mode=root", "--variant=minbase", "--architectures="+debian.Architecture, "--format=directory",
-		"--keyring="+debian.Keyring, `--aptopt=APT::Install-Recommends "false"`, "--include="+strings.Join(debianPackages, ","),
+		"--keyring="+debian.Keyring, `--aptopt=APT::Install-Recommends "false"`, "--include="+kernel+","+strings.Join(debianPackages, ","),
 		"--customize-hook=upload '"+unit+"' /etc/systemd/system/report.service",
 		"--customize-hook=upload '"+script+"' /usr/local/lib/report", "--customize-hook="+finish,
 		debianSuites[0], root, "-")

@@ -65,7 +65,7 @@ func newCloison(ctx context.Context, s *sdk.SDK, dir, image string) (bootFunc, e
 // newDebian does the same for the peer. Its machine has no keys: Debian's
 // kernel restricts itself less and has less to check.
 func newDebian(s *sdk.SDK, dir, image string) (bootFunc, error) {
-	folder, err := machine.OpenFolder(filepath.Join(dir, "debian"))
+	folder, err := machine.OpenFolder(dir)
 	if err != nil {
 		return nil, err
 	}
