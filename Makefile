@@ -40,6 +40,7 @@ bench: build
 	$(GO) run ./bench/boot
 	$(GO) run ./bench/state
 	$(GO) run ./bench/build
+	$(GO) run ./bench/confine
 
 # Each fuzz target in turn: the go command takes one at a time.
 fuzz:

@@ -1,5 +1,7 @@
 package seccomp
 
+import "slices"
+
 // The values below are those of the kernel's headers for x86-64.
 const (
 	cloneThread = 0x00010000 // CLONE_THREAD
@@ -31,7 +33,19 @@ type rule struct {
 type Group struct {
 	Name  string
 	About string
-	rules []rule
+	rules func() []rule
+}
+
+// Calls returns the names of the system calls that a group allows, at least with
+// some arguments, each once.
+func (g Group) Calls() []string {
+	var names []string
+	for _, r := range g.rules() {
+		if !slices.Contains(names, r.call) {
+			names = append(names, r.call)
+		}
+	}
+	return names
 }
 
 func plain(calls ...string) []rule {
@@ -69,11 +83,10 @@ func join(parts ...[]rule) []rule {
 	return rules
 }
 
-// Groups returns all groups. They are made when they are asked for: a program
-// that does not ask spends nothing on them.
-func Groups() []Group {
-	return []Group{
-		{"runtime", "what any program needs: memory that is not executable, threads, time, waiting, the descriptors that it has, reading files", join(
+// Groups are all that there are.
+var Groups = []Group{
+	{"runtime", "what any program needs: memory that is not executable, threads, time, waiting, the descriptors that it has, reading files", func() []rule {
+		return join(
 			plain("read", "readv", "write", "writev", "close", "close_range", "dup", "dup3", "fcntl", "pipe2",
 				"fstat", "newfstatat", "statx", "lseek", "readlinkat", "pread64", "preadv",
 				"brk", "munmap", "madvise", "mincore", "mremap", "mlock", "munlock",
@@ -96,30 +109,47 @@ func Groups() []Group {
 			// Limits and names of itself only.
 			values("prlimit64", 0, 0), plain("getrlimit"),
 			values("prctl", 0, 15, 16, 0x53564d41), // PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
-		)},
-		{"directories", "listing folders", plain("getdents64")},
-		{"files", "writing, making and removing files where root and Landlock let it", plain(
+		)
+	}},
+	{"directories", "listing folders", func() []rule {
+		return plain("getdents64")
+	}},
+	{"files", "writing, making and removing files where root and Landlock let it", func() []rule {
+		return plain(
 			"openat", "open", "pwrite64", "pwritev", "ftruncate", "fsync", "fdatasync", "sync_file_range", "fallocate", "flock", "fadvise64",
 			"mkdirat", "mkdir", "unlinkat", "unlink", "rmdir", "renameat", "renameat2", "rename", "linkat", "symlinkat", "fchmod", "fchmodat", "utimensat",
-			"getdents64", "copy_file_range", "sendfile", "splice", "statfs", "fstatfs", "umask")},
-		{"unix", "sockets to other services", join(
+			"getdents64", "copy_file_range", "sendfile", "splice", "statfs", "fstatfs", "umask")
+	}},
+	{"unix", "sockets to other services", func() []rule {
+		return join(
 			[]rule{
 				{"socket", []condition{{0, int32Mask, unixFamily}}},
 				{"socketpair", []condition{{0, int32Mask, unixFamily}}},
 			},
-			plain("connect"))},
-		{"internet", "TCP and UDP", join(
+			plain("connect"))
+	}},
+	{"internet", "TCP and UDP", func() []rule {
+		return join(
 			internet(inet), internet(inet6),
-			plain("connect", "bind"))},
-		{"listen", "waiting for connections at sockets that it makes", plain("bind", "listen")},
-		{"libraries", "the dynamic linker of a C program: memory that is executable from a file that is", join(
+			plain("connect", "bind"))
+	}},
+	{"listen", "waiting for connections at sockets that it makes", func() []rule {
+		return plain("bind", "listen")
+	}},
+	{"libraries", "the dynamic linker of a C program: memory that is executable from a file that is", func() []rule {
+		return join(
 			[]rule{{"mmap", nil}, {"mprotect", nil}},
-			plain("getdents64", "statfs"))},
-		{"terminal", "the settings of a terminal", join(
-			values("ioctl", 1, 0x5401, 0x5402, 0x5403, 0x5404, 0x5413))}, // TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ
-		{"processes", "starting other programs of its root", plain(
-			"clone", "fork", "vfork", "execve", "wait4", "waitid", "kill", "pidfd_open", "pidfd_send_signal", "setpgid", "getpgid", "setsid")},
-	}
+			plain("getdents64", "statfs"))
+	}},
+	{"terminal", "the settings of a terminal", func() []rule {
+		return join(
+			// TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ
+			values("ioctl", 1, 0x5401, 0x5402, 0x5403, 0x5404, 0x5413))
+	}},
+	{"processes", "starting other programs of its root", func() []rule {
+		return plain(
+			"clone", "fork", "vfork", "execve", "wait4", "waitid", "kill", "pidfd_open", "pidfd_send_signal", "setpgid", "getpgid", "setsid")
+	}},
 }
 
 // missing are calls that programs try first and do without: they are told that

@@ -395,3 +395,6 @@ var numbers = [...]struct {
 	{"write", 1},
 	{"writev", 20},
 }
+
+// numbersEnd is one more than the largest number.
+const numbersEnd = 473

@@ -70,147 +70,170 @@ func Number(name string) (uint32, bool) {
 	return numbers[at].number, true
 }
 
-// verdict is what happens to one system call: an answer, or alternatives of
-// conditions for Allow.
-type verdict struct {
-	answer       uint32
-	alternatives [][]condition
-}
-
 // Filter returns the BPF program of a policy.
 func Filter(p Policy) ([]Instruction, error) {
-	verdicts := make([]verdict, numbersEnd())
-	for i := range verdicts {
-		verdicts[i].answer = Kill
+	f := filter{answers: make([]uint32, numbersEnd)}
+	for i := range f.answers {
+		f.answers[i] = Kill
 	}
 	for _, name := range missing {
-		n, ok := Number(name)
-		if !ok {
-			return nil, fmt.Errorf("internal error: no system call %s", name)
+		if err := f.answer(name, Missing); err != nil {
+			return nil, err
 		}
-		verdicts[n].answer = Missing
 	}
-	rules, err := p.rules()
-	if err != nil {
+	if err := f.allow(p); err != nil {
 		return nil, err
 	}
-	for _, r := range rules {
-		n, ok := Number(r.call)
-		if !ok {
-			return nil, fmt.Errorf("there is no system call %q on x86-64", r.call)
-		}
-		v := &verdicts[n]
-		switch {
-		case v.answer == Allow:
-		case len(r.when) == 0:
-			*v = verdict{answer: Allow}
-		default:
-			v.alternatives = append(v.alternatives, r.when)
-		}
+	f.program = append(make([]Instruction, 0, 512),
+		Instruction{load, 0, 0, offsetArch},
+		Instruction{equal, 1, 0, archX86},
+		Instruction{ret, 0, 0, Kill},
+		Instruction{load, 0, 0, offsetNumber},
+		Instruction{atMost, 0, 1, x32Bit},
+		Instruction{ret, 0, 0, Kill},
+	)
+	f.tree(f.spans())
+	if len(f.program) > maxInstructions {
+		return nil, fmt.Errorf("the filter has %d instructions, the kernel takes %d", len(f.program), maxInstructions)
 	}
-	program := []Instruction{
-		{load, 0, 0, offsetArch},
-		{equal, 1, 0, archX86},
-		{ret, 0, 0, Kill},
-		{load, 0, 0, offsetNumber},
-		{atMost, 0, 1, x32Bit},
-		{ret, 0, 0, Kill},
-	}
-	program = append(program, tree(spans(verdicts))...)
-	if len(program) > maxInstructions {
-		return nil, fmt.Errorf("the filter has %d instructions, the kernel takes %d", len(program), maxInstructions)
-	}
-	return program, nil
+	return f.program, nil
 }
 
-func (p Policy) rules() ([]rule, error) {
-	all := Groups()
-	var rules []rule
+// filter is one in the making: an answer for each number, and for some numbers
+// the conditions under which they are allowed nevertheless.
+type filter struct {
+	answers     []uint32
+	conditional []conditional
+	program     []Instruction
+}
+
+type conditional struct {
+	number uint32
+	when   []condition
+}
+
+func (f *filter) answer(name string, answer uint32) error {
+	n, ok := Number(name)
+	if !ok {
+		return fmt.Errorf("there is no system call %q on x86-64", name)
+	}
+	f.answers[n] = answer
+	return nil
+}
+
+func (f *filter) rule(r rule) error {
+	if len(r.when) == 0 {
+		return f.answer(r.call, Allow)
+	}
+	n, ok := Number(r.call)
+	if !ok {
+		return fmt.Errorf("there is no system call %q on x86-64", r.call)
+	}
+	f.conditional = append(f.conditional, conditional{n, r.when})
+	return nil
+}
+
+func (f *filter) allow(p Policy) error {
 	for _, name := range p.Groups {
-		at := slices.IndexFunc(all, func(g Group) bool { return g.Name == name })
+		at := slices.IndexFunc(Groups, func(g Group) bool { return g.Name == name })
 		if at < 0 {
-			return nil, fmt.Errorf("there is no group %q of system calls", name)
+			return fmt.Errorf("there is no group %q of system calls", name)
 		}
-		rules = append(rules, all[at].rules...)
+		for _, r := range Groups[at].rules() {
+			if err := f.rule(r); err != nil {
+				return err
+			}
+		}
 	}
-	rules = append(rules, plain(p.Calls...)...)
+	for _, name := range p.Calls {
+		if err := f.answer(name, Allow); err != nil {
+			return err
+		}
+	}
 	for _, command := range p.Ioctls {
-		rules = append(rules, rule{"ioctl", []condition{{1, int32Mask, uint64(command)}}})
-	}
-	return append(rules, rule{"execveat", []condition{{0, int32Mask, uint64(p.Program)}, {4, int32Mask, emptyPath}}}), nil
-}
-
-func numbersEnd() uint32 {
-	var end uint32
-	for _, c := range numbers {
-		end = max(end, c.number+1)
-	}
-	return end
-}
-
-// span is a run of numbers, from first to the next span's, with one verdict.
-type span struct {
-	first uint32
-	verdict
-}
-
-func spans(verdicts []verdict) []span {
-	var all []span
-	for n, v := range verdicts {
-		if last := len(all) - 1; last < 0 || len(v.alternatives) > 0 || len(all[last].alternatives) > 0 || all[last].answer != v.answer {
-			all = append(all, span{uint32(n), v})
+		if err := f.rule(rule{"ioctl", []condition{{1, int32Mask, uint64(command)}}}); err != nil {
+			return err
 		}
 	}
-	return append(all, span{uint32(len(verdicts)), verdict{answer: Kill}})
+	return f.rule(rule{"execveat", []condition{{0, int32Mask, uint64(p.Program)}, {4, int32Mask, emptyPath}}})
+}
+
+// span is a run of numbers, from first to the next span's, with one answer;
+// conditions are in filter.conditional.
+type span struct {
+	first       uint32
+	answer      uint32
+	conditional bool
+}
+
+func (f *filter) spans() []span {
+	conditional := make([]bool, len(f.answers))
+	for _, c := range f.conditional {
+		conditional[c.number] = f.answers[c.number] != Allow
+	}
+	all := make([]span, 0, 256)
+	for n, answer := range f.answers {
+		if last := len(all) - 1; last < 0 || conditional[n] || all[last].conditional || all[last].answer != answer {
+			all = append(all, span{uint32(n), answer, conditional[n]})
+		}
+	}
+	return append(all, span{uint32(len(f.answers)), Kill, false})
 }
 
 // tree finds the number, which is in the accumulator, by halves. The kernel asks
 // the filter about every number once when it is installed, to remember those
 // whose answer does not depend on arguments: a list would take far longer.
-func tree(s []span) []Instruction {
+func (f *filter) tree(s []span) {
 	if len(s) == 1 {
-		return s[0].leaf()
+		f.leaf(s[0])
+		return
 	}
 	half := len(s) / 2
-	below, above := tree(s[:half]), tree(s[half:])
-	var program []Instruction
-	if len(below) <= 255 {
-		program = []Instruction{{atMost, uint8(len(below)), 0, s[half].first}}
+	at := len(f.program)
+	f.program = append(f.program, Instruction{atMost, 0, 0, s[half].first})
+	f.tree(s[:half])
+	below := len(f.program) - at - 1
+	if below <= 255 {
+		f.program[at].JT = uint8(below)
 	} else {
-		program = []Instruction{{atMost, 0, 1, s[half].first}, {jump, 0, 0, uint32(len(below))}}
+		// Too far for a conditional jump.
+		f.program[at].JF = 1
+		f.program = slices.Insert(f.program, at+1, Instruction{jump, 0, 0, uint32(below)})
 	}
-	return append(append(program, below...), above...)
+	f.tree(s[half:])
 }
 
-func (v verdict) leaf() []Instruction {
-	var program []Instruction
-	for _, conditions := range v.alternatives {
-		program = append(program, alternative(conditions)...)
+func (f *filter) leaf(s span) {
+	if s.conditional {
+		for _, c := range f.conditional {
+			if c.number == s.first {
+				f.alternative(c.when)
+			}
+		}
 	}
-	return append(program, Instruction{ret, 0, 0, v.answer})
+	f.program = append(f.program, Instruction{ret, 0, 0, s.answer})
 }
 
 // alternative allows when all conditions hold, and else goes on behind itself.
-func alternative(conditions []condition) []Instruction {
-	var program []Instruction
+func (f *filter) alternative(conditions []condition) {
+	start := len(f.program)
 	for _, c := range conditions {
 		for half := range 2 {
 			mask, value := uint32(c.mask>>(32*half)), uint32(c.value>>(32*half))
 			if mask == 0 {
 				continue
 			}
-			program = append(program, Instruction{load, 0, 0, uint32(offsetArguments + 8*c.argument + 4*half)})
+			f.program = append(f.program, Instruction{load, 0, 0, uint32(offsetArguments + 8*c.argument + 4*half)})
 			if mask != int32Mask {
-				program = append(program, Instruction{and, 0, 0, mask})
+				f.program = append(f.program, Instruction{and, 0, 0, mask})
 			}
-			program = append(program, Instruction{equal, 0, 0, value})
+			f.program = append(f.program, Instruction{equal, 0, 0, value})
 		}
 	}
-	program = append(program, Instruction{ret, 0, 0, Allow})
-	for i := range program {
-		if program[i].Code == equal {
-			program[i].JF = uint8(len(program) - i - 1)
+	f.program = append(f.program, Instruction{ret, 0, 0, Allow})
+	for i := start; i < len(f.program); i++ {
+		if f.program[i].Code == equal {
+			f.program[i].JF = uint8(len(f.program) - i - 1)
 		}
 	}
-	return program
 }

@@ -47,7 +47,8 @@ type Toolchain struct {
 	SHA256     string // of compiler and linker, lower-case hex
 }
 
-// Build compiles cmd/NAME for each name and leaves the programs in dir.
+// Build compiles cmd/NAME for each name and leaves the programs in dir. A name
+// may be a path from cmd; the program is called as its last part.
 func Build(ctx context.Context, o Options, chain Toolchain, dir string, names ...string) (map[string]Program, error) {
 	stage := o.Log.Start("compile %s", strings.Join(names, ", "))
 	programs, err := build(ctx, o, chain, dir, names)
@@ -86,7 +87,7 @@ func build(ctx context.Context, o Options, chain Toolchain, dir string, names []
 	}
 	programs := map[string]Program{}
 	for _, name := range names {
-		path := filepath.Join(dir, name)
+		path := filepath.Join(dir, filepath.Base(name))
 		info, err := buildinfo.ReadFile(path)
 		if err != nil {
 			return nil, err

@@ -7,17 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	paths "path"
 
 	"golang.org/x/sys/unix"
 )
 
-// Unshare leaves the mount, UTS, cgroup and IPC namespaces, and with network also
-// that one, for new ones. A PID namespace is made where a process is.
-func Unshare(network bool) error {
-	flags := unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
-	if network {
-		flags |= unix.CLONE_NEWNET
-	}
+// Unshare leaves the mount, UTS, cgroup and IPC namespaces for new ones. A PID
+// namespace is made where a process is.
+func Unshare() error {
+	const flags = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 	err := unix.Unshare(flags | unix.CLONE_NEWIPC)
 	if errors.Is(err, unix.EINVAL) && !hasIPC() {
 		err = unix.Unshare(flags)
@@ -45,6 +43,30 @@ func JoinNetwork(path string) error {
 	defer unix.Close(fd) // only a name
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("cannot enter the network namespace %s: %w", path, err)
+	}
+	return nil
+}
+
+// OwnNetwork enters the network namespace that is kept at path, or makes it,
+// empty, and keeps it there. It needs /proc.
+func OwnNetwork(path string) error {
+	err := JoinNetwork(path)
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	// The file is not there, or is none yet: somebody was killed here.
+	err = unix.Unshare(unix.CLONE_NEWNET)
+	if err == nil {
+		err = os.MkdirAll(paths.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(path, nil, 0o400)
+	}
+	if err == nil {
+		err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot make the network namespace %s: %w", path, err)
 	}
 	return nil
 }

@@ -81,8 +81,8 @@ var steps = []struct {
 	do   func(*box) error
 }{
 	{"descriptors", "first: whatever else is open is closed before any file of ours is opened", (*box).descriptors},
+	{"network", "where PID 1 sees it: the file that keeps a network namespace is among PID 1's mounts", (*box).network},
 	{"namespaces", "before the mounts and the host name, which are then nobody else's", (*box).namespaces},
-	{"network", "as root: another's network namespace is entered by its file, which the new root does not have", (*box).network},
 	{"root", "everything is mounted while the old root is there to take it from", (*box).mountRoot},
 	{"pivot", "the old root is let go: from here on no path leads out", (*box).pivot},
 	{"program", "opened in the new root, on a number that the service can never use", (*box).openProgram},
@@ -127,13 +127,15 @@ func (c Core) launch(name string) (status *os.File, err error) {
 	return status, fmt.Errorf("internal error: it was not executed")
 }
 
-func (b *box) descriptors() error { return privilege.OnlyDescriptors(3 + len(b.Descriptors())) }
-
-func (b *box) namespaces() error {
+func (b *box) descriptors() error {
 	if !namespace.First() {
 		return fmt.Errorf("not the first process of a PID namespace")
 	}
-	if err := namespace.Unshare(b.Network == service.None); err != nil {
+	return privilege.OnlyDescriptors(3 + len(b.Descriptors()))
+}
+
+func (b *box) namespaces() error {
+	if err := namespace.Unshare(); err != nil {
 		return err
 	}
 	if err := namespace.Isolate(); err != nil {
@@ -142,9 +144,12 @@ func (b *box) namespaces() error {
 	return namespace.SetHostname(b.Name)
 }
 
+// network enters the declared network namespace. An empty one is made at the
+// first start of a service and kept for the others: its making takes longer than
+// all the mounts.
 func (b *box) network() error {
 	if b.Network == service.None {
-		return nil // an empty one came with the others
+		return namespace.OwnNetwork(b.Prefix + service.EmptyNetworks + "/" + b.Name)
 	}
 	return namespace.JoinNetwork(b.Prefix + service.Networks + "/" + b.Network)
 }

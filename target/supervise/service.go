@@ -150,11 +150,11 @@ func (s *supervisor) descriptor(r *run, name string) (theirs *os.File, keep bool
 	return nil, false, fmt.Errorf("service %s is to be given %s, and nobody knows what that is", r.of.Name, name)
 }
 
-// environment is the launcher's: which user is which of those services that may
-// connect. The launcher hands it on.
+// environment is the launcher's own, and which user is which of those services
+// that may connect. The launcher hands that on.
 func (s *supervisor) environment(h *hosted) []string {
 	if len(h.Provides) == 0 {
-		return nil
+		return []string{service.Threads}
 	}
 	var peers []string
 	for _, other := range s.services {
@@ -165,7 +165,7 @@ func (s *supervisor) environment(h *hosted) []string {
 			}
 		}
 	}
-	return []string{service.Peers + "=" + strings.Join(peers, ",")}
+	return []string{service.Threads, service.Peers + "=" + strings.Join(peers, ",")}
 }
 
 // launched reads the launcher's words until it has become the program or ended.

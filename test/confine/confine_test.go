@@ -15,6 +15,7 @@ import (
 
 	"cloison/format/service"
 	"cloison/linux/landlock"
+	"cloison/linux/mount"
 	"cloison/target/confine"
 )
 
@@ -55,6 +56,15 @@ func core(t *testing.T, s *service.Service) string {
 		t.Fatal(err)
 	}
 	prefix := t.TempDir()
+	t.Cleanup(func() {
+		// Where the launcher came so far, it is kept.
+		kept := prefix + service.EmptyNetworks + "/" + s.Name
+		if _, err := os.Stat(kept); err == nil {
+			if err := mount.Unmount(kept); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	if err := os.Chmod(filepath.Dir(prefix), 0o755); err != nil { // of this test's own
 		t.Fatal(err)
 	}
@@ -186,6 +196,27 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
+// TestNetwork: the network namespace is empty, is nobody else's, and is the same
+// at the next start.
+func TestNetwork(t *testing.T) {
+	s := declaration()
+	s.Proc = service.Own
+	s.Landlock.Read = []string{"/proc"}
+	s.Arguments = []string{"network"}
+	prefix := core(t, s)
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, status, err := start(t, s, prefix)
+	if err != nil || status != "" || !strings.HasPrefix(first, "interfaces lo\n") || !strings.Contains(first, "net:[") || strings.Contains(first, own) {
+		t.Errorf("said %q, status %q, %v; outside is %s", first, status, err, own)
+	}
+	if second, status, err := start(t, s, prefix); second != first || status != "" || err != nil {
+		t.Errorf("the second start said %q, status %q, %v, want %q", second, status, err, first)
+	}
+}
+
 func TestFiles(t *testing.T) {
 	s := declaration()
 	s.Writable = []service.Writable{{Path: "/tmp", Size: 1 << 20}}
@@ -306,7 +337,7 @@ func TestDevices(t *testing.T) {
 // TestRefusals breaks one step at a time.
 func TestRefusals(t *testing.T) {
 	for want, change := range map[string]func(s *service.Service, prefix string){
-		"step 3, network: cannot enter the network namespace": func(s *service.Service, _ string) { s.Network = "outside" },
+		"step 2, network: cannot enter the network namespace": func(s *service.Service, _ string) { s.Network = "outside" },
 		"step 4, root: cannot take /sys/nothing":              func(s *service.Service, _ string) { s.Sys = []string{"/sys/nothing"} },
 		"step 4, root: cannot look at /dev/nothing": func(s *service.Service, _ string) {
 			s.Devices = []service.Device{{Path: "/dev/nothing", Access: service.Read, Why: "x"}}

@@ -18,6 +18,8 @@ func probe(arguments []string) int {
 	case "descriptors":
 		fmt.Println(descriptors())
 		fmt.Println(strings.Join(os.Environ(), " "))
+	case "network":
+		return network()
 	case "read":
 		f, err := os.Open(arguments[0])
 		if err != nil {
@@ -223,5 +225,26 @@ func state() int {
 		}
 		fmt.Println("limit", resource, l.Cur, l.Max)
 	}
+	return 0
+}
+
+// network says which interfaces there are, and which namespace it is.
+func network() int {
+	text, err := os.ReadFile("/proc/self/net/dev")
+	if err != nil {
+		return say(err)
+	}
+	fmt.Print("interfaces")
+	for _, line := range strings.Split(string(text), "\n") {
+		if name, _, ok := strings.Cut(line, ":"); ok {
+			fmt.Print(" ", strings.TrimSpace(name))
+		}
+	}
+	fmt.Println()
+	name, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return say(err)
+	}
+	fmt.Println(name)
 	return 0
 }
