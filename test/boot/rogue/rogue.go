@@ -30,12 +30,14 @@ type rogue struct {
 // orders by their word in the file. They are done one after the other: those
 // before the word start before the real part begins, the others beside it.
 var orders = map[string]func(*rogue) error{
-	"unseal": (*rogue).unseal,
-	"ready":  (*rogue).awaitReady,
-	"hang":   (*rogue).hang,
-	"write":  (*rogue).write,
-	"check":  (*rogue).check,
-	"read":   (*rogue).read,
+	"unseal":    (*rogue).unseal,
+	"ready":     (*rogue).awaitReady,
+	"hang":      (*rogue).hang,
+	"write":     (*rogue).write,
+	"check":     (*rogue).check,
+	"read":      (*rogue).read,
+	"kill":      (*rogue).kill,
+	"kill-long": (*rogue).killLong,
 }
 
 // Main is PID 1. It does not return.
