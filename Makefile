@@ -7,7 +7,7 @@ CLOISON = bin/cloison
 
 # Packages whose tests use the build, QEMU or both cores: they run after the
 # others, one package at a time.
-HEAVY = cloison/test/boot
+HEAVY = cloison/test/boot cloison/test/attack
 FUZZTIME ?= 30s
 
 .PHONY: run build test check bench fuzz campaign man clean
@@ -24,8 +24,8 @@ $(CLOISON):
 	@$(HOST) $(GO) build -o $(CLOISON) ./cmd/cloison
 
 test: check build
-	$(GO) test -timeout 60m $$($(GO) list ./... | grep -vx '$(HEAVY)')
-	$(GO) test -timeout 60m -count=1 $(HEAVY)
+	$(GO) test -timeout 60m $$($(GO) list ./... | grep -vxF $(HEAVY:%=-e %))
+	$(GO) test -timeout 60m -count=1 -p 1 $(HEAVY)
 
 # Under a minute: what every change must pass before anything is built.
 check:
