@@ -162,7 +162,7 @@ func (b *builder) core(ctx context.Context, id core.Identity, programs map[strin
 	}
 	// Where PID 1 mounts.
 	for _, dir := range []string{"dev", "proc", "run", "sys", "tmp", "efi", "state"} {
-		files = append(files, core.File{Name: dir, Mode: fs.ModeDir | 0o555})
+		files = append(files, core.File{Name: dir, Mode: fs.ModeDir})
 	}
 	compiled := map[string]string{}
 	for name, p := range programs {

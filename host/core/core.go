@@ -36,10 +36,10 @@ type Image struct {
 
 // File is one file of the core.
 type File struct {
-	Name string // path without a leading /
-	Mode fs.FileMode
-	Data []byte // of a regular file
-	From string // or the host path to copy it from
+	Name string      // path without a leading /
+	Mode fs.FileMode // a folder has always 0755: the file system is read-only, and whoever builds it must be able to fill and delete it
+	Data []byte      // of a regular file
+	From string      // or the host path to copy it from
 }
 
 // Make builds the image of the files at out. work is an empty folder.
@@ -53,6 +53,9 @@ func Make(ctx context.Context, s *sdk.SDK, id Identity, files []File, work, out 
 		if err := place(root, f, placed); err != nil {
 			return nil, fmt.Errorf("cannot place /%s: %w", f.Name, err)
 		}
+	}
+	if err := openFolders(root); err != nil {
+		return nil, err
 	}
 	uuid := id.UUID("erofs")
 	err := s.Run(ctx, sdk.Step{
@@ -75,7 +78,7 @@ func Make(ctx context.Context, s *sdk.SDK, id Identity, files []File, work, out 
 func place(root string, f File, placed map[origin]string) error {
 	at := filepath.Join(root, filepath.FromSlash(path.Clean("/"+f.Name)))
 	if f.Mode.IsDir() {
-		return errors.Join(os.MkdirAll(at, 0o755), os.Chmod(at, f.Mode.Perm()))
+		return os.MkdirAll(at, 0o755)
 	}
 	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		return err
@@ -99,6 +102,16 @@ func place(root string, f File, placed map[origin]string) error {
 type origin struct {
 	from string
 	mode fs.FileMode
+}
+
+// openFolders gives the folders their mode, whatever the umask made of it.
+func openFolders(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o755)
+	})
 }
 
 // protect appends the verity tree and the parity to a file system.

@@ -43,11 +43,11 @@ func of(s *service.Service, compiled map[string]string, sdk string) ([]core.File
 	root := strings.TrimPrefix(service.RootPath(s.Name), "/")
 	files := []core.File{
 		{Name: strings.TrimPrefix(service.SealedPath(s.Name), "/"), Mode: fileMode, Data: []byte(sealed)},
-		{Name: root, Mode: fs.ModeDir | 0o555},
+		{Name: root, Mode: fs.ModeDir},
 	}
 	folders, empty := s.Places()
 	for _, p := range folders {
-		files = append(files, core.File{Name: root + p, Mode: fs.ModeDir | 0o555})
+		files = append(files, core.File{Name: root + p, Mode: fs.ModeDir})
 	}
 	for _, p := range empty {
 		files = append(files, core.File{Name: root + p, Mode: fileMode})

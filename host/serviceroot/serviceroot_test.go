@@ -40,9 +40,9 @@ func TestOurs(t *testing.T) {
 	got := listed(t, declaration(), map[string]string{"x": "/out/x"}, "")
 	want := []string{
 		"-r--r--r-- usr/lib/cloison/services/x/declaration",
-		"dr-xr-xr-x usr/lib/cloison/services/x/root",
-		"dr-xr-xr-x usr/lib/cloison/services/x/root/proc",
-		"dr-xr-xr-x usr/lib/cloison/services/x/root/var/lib/x",
+		"d--------- usr/lib/cloison/services/x/root",
+		"d--------- usr/lib/cloison/services/x/root/proc",
+		"d--------- usr/lib/cloison/services/x/root/var/lib/x",
 		"-r--r--r-- usr/lib/cloison/services/x/root/run/services/other/socket",
 		"-r-x--x--x usr/lib/cloison/services/x/root/usr/lib/cloison/x",
 	}
