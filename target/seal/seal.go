@@ -229,18 +229,19 @@ func (s *Sealer) Unseal(token sealtoken.Token, id Identity) (Secret, error) {
 // mine checks that this TPM sealed the token, and for the policy key of the
 // release. It returns the mark.
 func (s *Sealer) mine(token sealtoken.Token) (mark []byte, srk storageRoot, err error) {
-	if mark, err = s.readMark(); err != nil {
-		return nil, srk, err
-	}
-	if mark == nil {
-		return nil, srk, fmt.Errorf("%w (it has no mark)", ErrOtherTPM)
-	}
+	// The key first: what is read after it is read in sessions that it salts.
 	if srk, err = s.srk(); err != nil {
 		return nil, srk, err
 	}
-	switch {
-	case srk.name != token.SRK:
+	if srk.name != token.SRK {
 		return nil, srk, fmt.Errorf("%w (its storage root key is %x, the volume's %x)", ErrOtherTPM, srk.name, token.SRK)
+	}
+	if mark, err = s.readMark(); err != nil {
+		return nil, srk, err
+	}
+	switch {
+	case mark == nil:
+		return nil, srk, fmt.Errorf("%w (it has no mark)", ErrOtherTPM)
 	case token.Key != s.release.policies.Key():
 		return nil, srk, ErrPolicyKey
 	}
