@@ -26,6 +26,9 @@ const (
 	Planned         = "/run/cloison/planned" // folder of planned changes: NAME.auth
 )
 
+// NoSwap stands for a partition where the signed command line wants none.
+const NoSwap = "none"
+
 // Unlock is what opened the state volume.
 type Unlock string
 
@@ -54,7 +57,8 @@ type Facts struct {
 	StateRecovery bool   // the recovery passphrase opens it, too
 	// What is planned for the Secure Boot databases, in this order.
 	Changes        []Change
-	ChangesRefused bool // something was planned that cannot be done
+	ChangesRefused bool   // something was planned that cannot be done
+	Swap           string // node of the partition to swap to, or NoSwap
 	// Times since the kernel started (CLOCK_BOOTTIME), to the microsecond.
 	Initramfs time.Duration // /init began
 	Opened    time.Duration // the core's file system was mounted
@@ -94,6 +98,7 @@ func (f *Facts) rows() []struct {
 		{"state_recovery", &f.StateRecovery},
 		{"changes", &f.Changes},
 		{"changes_refused", &f.ChangesRefused},
+		{"swap", &f.Swap},
 		{"initramfs_usec", &f.Initramfs},
 		{"opened_usec", &f.Opened},
 		{"unsealed_usec", &f.Unsealed},
@@ -174,6 +179,9 @@ func parse(text string) (Facts, error) {
 	}
 	core, err := cmdline.Parse(f.Command)
 	f.Core = core
+	if err == nil && f.Core.Swap == (f.Swap == NoSwap) {
+		err = fmt.Errorf("swap: %q is not what the command line wants", f.Swap)
+	}
 	return f, err
 }
 

@@ -21,6 +21,7 @@ state_token=0 of 1
 state_recovery=true
 changes=db:append:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff,dbx:replace:ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100
 changes_refused=false
+swap=none
 initramfs_usec=500000
 opened_usec=700123
 unsealed_usec=900456
@@ -43,6 +44,8 @@ func TestParse(t *testing.T) {
 		{":ffee", ":ff", "no change"},
 		{"usec=500000", "usec=-5", "not a number"},
 		{"roots=2", "roots=3 x=y", "unexpected word"},
+		{"swap=none", "swap=/dev/vda5", "not what the command line wants"},
+		{"roots=2", "roots=2 cloison.swap=1", "not what the command line wants"},
 		{"usec=900456\n", "usec=900456", "must stand"},
 		{"usec=900456\n", "usec=900456\nmore=1\n", "more lines"},
 	} {

@@ -6,7 +6,7 @@
 //
 //	cloison.version=V cloison.roothash=HEX cloison.salt=HEX
 //	cloison.data_blocks=N cloison.hash_offset=BYTES cloison.fec_offset=BYTES
-//	cloison.fec_roots=N [cloison.development=1]
+//	cloison.fec_roots=N [cloison.swap=1] [cloison.development=1]
 //
 // on one line, in this order, each once, separated by one space. The same text
 // is the UKI's .cmdline section (UAPI group, Unified Kernel Image, section
@@ -42,6 +42,7 @@ type Core struct {
 	HashOffset     uint64 // of the verity superblock
 	FECOffset      uint64 // of the parity
 	FECRoots       uint   // parity bytes per codeword, 2 to 24
+	Swap           bool   // the system swaps, to the disk's swap partition
 	Development    bool   // signed by keys that prove nothing
 }
 
@@ -103,8 +104,10 @@ func parse(text string) (Core, error) {
 		}
 		words = words[1:]
 	}
-	if len(words) > 0 && words[0] == "cloison.development=1" {
-		c.Development, words = true, words[1:]
+	for _, flag := range c.flags() {
+		if len(words) > 0 && words[0] == flag.word {
+			*flag.set, words = true, words[1:]
+		}
 	}
 	if len(words) > 0 {
 		return c, fmt.Errorf("unexpected word %q at the end", words[0])
@@ -140,10 +143,23 @@ func (c Core) Check() error {
 func (c Core) String() string {
 	s := fmt.Sprintf("cloison.version=%s cloison.roothash=%x cloison.salt=%x cloison.data_blocks=%d cloison.hash_offset=%d cloison.fec_offset=%d cloison.fec_roots=%d",
 		c.Version, c.RootHash, c.Salt, c.DataBlocks, c.HashOffset, c.FECOffset, c.FECRoots)
-	if c.Development {
-		s += " cloison.development=1"
+	for _, flag := range c.flags() {
+		if *flag.set {
+			s += " " + flag.word
+		}
 	}
 	return s
+}
+
+// flags are the words that may be missing, in their order.
+func (c *Core) flags() []struct {
+	word string
+	set  *bool
+} {
+	return []struct {
+		word string
+		set  *bool
+	}{{"cloison.swap=1", &c.Swap}, {"cloison.development=1", &c.Development}}
 }
 
 // CoveredBlocks returns how many blocks the parity covers: the data, and all

@@ -30,6 +30,7 @@ var (
 	// State is the state volume: a LUKS partition as every tool knows it (UAPI
 	// group, Discoverable Partitions Specification).
 	State = MustGUID("ca7d7ccb-63ed-4c53-861c-1742536059cc")
+	Swap  = MustGUID("0657fd6d-a4ab-43c4-84e5-0933c8433f4f") // likewise; encrypted anew at each boot
 )
 
 // MustGUID parses the canonical text of a GUID and panics on anything else. It

@@ -51,6 +51,7 @@ type Disk struct {
 	ESP   uint64 `toml:"esp"`
 	Slot  uint64 `toml:"slot"`
 	State uint64 `toml:"state"` // in the image; the machine's first boot grows it to the end of its disk
+	Swap  uint64 `toml:"swap"`  // 0: the system does not swap
 }
 
 // Limits of the sizes, in MiB: FAT32 needs 33 at least, and nobody wants a
@@ -58,9 +59,10 @@ type Disk struct {
 const (
 	minESP, maxESP   = 64, 4096
 	minSlot, maxSlot = 16, 65536
-	// The header of LUKS takes 16 MiB, the journals of dm-integrity and ext4
+	// The header of LUKS takes 2 MiB, the journals of dm-integrity and ext4
 	// about 20.
 	minState, maxState = 64, 1 << 24
+	minSwap, maxSwap   = 16, 1 << 20
 )
 
 var (
@@ -108,6 +110,8 @@ func (p Product) check() error {
 		return fmt.Errorf("disk.slot = %d is not between %d and %d MiB", p.Disk.Slot, minSlot, maxSlot)
 	case p.Disk.State < minState || p.Disk.State > maxState:
 		return fmt.Errorf("disk.state = %d is not between %d and %d MiB", p.Disk.State, minState, maxState)
+	case p.Disk.Swap != 0 && (p.Disk.Swap < minSwap || p.Disk.Swap > maxSwap):
+		return fmt.Errorf("disk.swap = %d is neither 0 nor between %d and %d MiB", p.Disk.Swap, minSwap, maxSwap)
 	}
 	if p.Services == nil {
 		return errors.New("services is missing: an empty list says that there are none")

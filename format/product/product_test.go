@@ -20,6 +20,7 @@ date = 2026-11-23
 esp = 1024
 slot = 256
 state = 512
+swap = 64
 [[assertions]]
 assert = "never console -> network:*"
 why = "it needs none"
@@ -34,7 +35,7 @@ func TestParse(t *testing.T) {
 		"gateway", "Gateway",
 		[]string{"console", "logd"},
 		Release{"1.20.3", 7, 5, toml.LocalDate{Year: 2026, Month: 11, Day: 23}},
-		Disk{1024, 256, 512},
+		Disk{1024, 256, 512, 64},
 		[]Assertion{{"never console -> network:*", "it needs none"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -58,6 +59,7 @@ func TestParseRefuses(t *testing.T) {
 		{`esp = 1024`, `esp = 1`, "disk.esp = 1 is not between 64 and 4096 MiB"},
 		{`slot = 256`, ``, "disk.slot = 0 is not between 16 and 65536 MiB"},
 		{`state = 512`, `state = 1`, "disk.state = 1 is not between 64 and 16777216 MiB"},
+		{`swap = 64`, "swap = 15", "disk.swap = 15 is neither 0 nor between 16 and 1048576 MiB"},
 		{`services = ["console", "logd"]`, ``, "services is missing: an empty list says that there are none"},
 		{`"logd"]`, `"../logd"]`, `services has "../logd", which is not a name of image/services, once`},
 		{`"logd"]`, `"console"]`, `services has "console", which is not a name of image/services, once`},

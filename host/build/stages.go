@@ -85,7 +85,8 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 	}
 	signed := b.kernel.Cmdline + " " + cmdline.Core{
 		Version: id.Version, RootHash: image.Tree.Root, Salt: image.Tree.Salt, DataBlocks: image.Tree.DataBlocks,
-		HashOffset: image.HashOffset, FECOffset: image.FECOffset, FECRoots: core.Roots, Development: b.store.Development(),
+		HashOffset: image.HashOffset, FECOffset: image.FECOffset, FECRoots: core.Roots,
+		Swap: b.product.Disk.Swap > 0, Development: b.store.Development(),
 	}.String()
 	recovery, err := b.store.Recovery()
 	if err != nil {

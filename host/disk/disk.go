@@ -1,7 +1,7 @@
 // Package disk makes disk.img: a GUID partition table, an EFI system
-// partition, two slots, the first of which holds the core, and an empty
-// partition for the state volume. It needs no
-// privilege: nothing is mounted.
+// partition, two slots, the first of which holds the core, and empty
+// partitions for swap, where the product has it, and for the state volume. It
+// needs no privilege: nothing is mounted.
 //
 // Source: UEFI specification 2.10, section 5.3; package fat.
 package disk
@@ -33,7 +33,8 @@ const (
 // Layout is where the partitions are.
 type Layout struct {
 	ESP, CoreA, CoreB, State Extent
-	Size                     int64 // of the whole disk, bytes
+	Swap                     Extent // of no size where there is none
+	Size                     int64  // of the whole disk, bytes
 }
 
 // Extent is a range of bytes.
@@ -46,7 +47,7 @@ func Plan(d product.Disk) Layout {
 	for _, part := range []struct {
 		extent *Extent
 		size   int64
-	}{{&l.ESP, int64(d.ESP) * mebi}, {&l.CoreA, int64(d.Slot) * mebi}, {&l.CoreB, int64(d.Slot) * mebi}, {&l.State, int64(d.State) * mebi}} {
+	}{{&l.ESP, int64(d.ESP) * mebi}, {&l.CoreA, int64(d.Slot) * mebi}, {&l.CoreB, int64(d.Slot) * mebi}, {&l.Swap, int64(d.Swap) * mebi}, {&l.State, int64(d.State) * mebi}} {
 		*part.extent = Extent{at, part.size}
 		at += part.size
 	}
@@ -97,8 +98,11 @@ func writeTable(f *os.File, l Layout, guid GUID) error {
 			partition(1, own.ESP, "esp", l.ESP),
 			partition(2, own.Core, "core-a", l.CoreA),
 			partition(3, own.Core, "core-b", l.CoreB),
-			partition(4, own.State, "state", l.State), // last: it grows
+			partition(4, own.State, "state", l.State), // at the end of the disk: it grows
 		},
+	}
+	if l.Swap.Size > 0 {
+		table.Partitions = append(table.Partitions, partition(5, own.Swap, "swap", l.Swap))
 	}
 	return table.Write(f, l.Size)
 }

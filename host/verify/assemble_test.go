@@ -70,6 +70,7 @@ type changes struct {
 	init     func(*[]cpio.File)
 	initrd   func([]byte) []byte
 	line     func(string) string
+	swap     uint64 // size of the swap partition in MiB
 	sections func(*[]uki.Section)
 	// keepPolicy leaves what was signed for the TPM of the image before.
 	keepPolicy bool
@@ -245,7 +246,7 @@ func (o *original) assemble(t testing.TB, c changes) string {
 		esp["loader/keys/auto/"+name] = data
 	}
 	call(c.esp, esp)
-	layout := disk.Plan(product.Disk{ESP: 64, Slot: 48, State: 64})
+	layout := disk.Plan(product.Disk{ESP: 64, Slot: 48, State: 64, Swap: c.swap})
 	guid := func(what string) [16]byte { return [16]byte(hashOf(what)) }
 	diskPath := filepath.Join(dir, build.DiskName)
 	check(t, disk.Make(layout, guid, epoch, esp, filepath.Join(work, "core"), diskPath))

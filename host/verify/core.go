@@ -26,6 +26,9 @@ func (v *verifier) core(name string, core cmdline.Core, disk io.ReaderAt, partit
 		err = v.sameImage(size, disk, partitions, label)
 	}
 	v.record(Slot, name, err, "root hash of partition %s", label)
+	if _, there := partitions["swap"]; core.Swap && !there {
+		v.record(Partitions, name, errors.New("its command line wants a partition swap: there is none"), "")
+	}
 	if label == "" {
 		for _, check := range []string{VerityTree, FEC, FileSystem} {
 			v.record(check, name, errNotReached(Slot), "")

@@ -49,7 +49,11 @@ func (v *verifier) disk(ctx context.Context, name string) error {
 	if v.manifest == nil && v.folder == "" && err != nil && !isDisk(f) {
 		return hint.Wrap(fmt.Errorf("cannot verify %s: it is no disk: %w", name, err), "name the folder of a build, or its disk.img")
 	}
-	v.record(Partitions, path.Base(name), err, "primary and backup agree: esp, core-a, core-b, state")
+	all := "esp, core-a, core-b, state"
+	if _, swaps := partitions["swap"]; swaps {
+		all += ", swap"
+	}
+	v.record(Partitions, path.Base(name), err, "primary and backup agree: %s", all)
 	if err != nil {
 		v.record(ESP, path.Base(name), errNotReached(Partitions), "")
 		return nil
@@ -117,7 +121,7 @@ func (v *verifier) partitions(f io.ReaderAt, size int64) (map[string]gpt.Partiti
 	if primary.Disk != backup.Disk || !slices.Equal(primary.Partitions, backup.Partitions) {
 		return nil, errors.New("the backup table says something else than the primary")
 	}
-	want := map[string]gpt.GUID{"esp": gpt.ESP, "core-a": gpt.Core, "core-b": gpt.Core, "state": gpt.State}
+	want := map[string]gpt.GUID{"esp": gpt.ESP, "core-a": gpt.Core, "core-b": gpt.Core, "state": gpt.State, "swap": gpt.Swap}
 	found := map[string]gpt.Partition{}
 	ids := map[gpt.GUID]bool{}
 	for _, p := range primary.Partitions {
@@ -134,7 +138,7 @@ func (v *verifier) partitions(f io.ReaderAt, size int64) (map[string]gpt.Partiti
 		found[p.Label], ids[p.ID] = p, true
 	}
 	for label := range want {
-		if _, ok := found[label]; !ok {
+		if _, ok := found[label]; !ok && label != "swap" {
 			return nil, fmt.Errorf("there is no partition %s", label)
 		}
 	}

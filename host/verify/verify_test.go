@@ -150,6 +150,10 @@ func otherRoot(line string) string {
 	return before + "roothash=" + digit + after[1:]
 }
 
+func withSwap(line string) string {
+	return strings.Replace(line, " cloison.fec_roots=2", " cloison.fec_roots=2 cloison.swap=1", 1)
+}
+
 // relabel changes partition 3 in the primary table, or in both, with right
 // checksums.
 func relabel(whole []byte, both bool, change func(entry []byte)) {
@@ -275,6 +279,8 @@ func TestTampering(t *testing.T) {
 				}
 			}
 		}}, []string{verify.CommandLine}},
+		{"swap", changes{line: withSwap, swap: 16}, nil},
+		{"swap without its partition", changes{line: withSwap}, []string{verify.Partitions}},
 		{"another root hash", changes{line: otherRoot}, []string{verify.CommandLine, verify.Slot}},
 		{"another root hash everywhere", changes{line: otherRoot, manifest: func(m *release.Manifest) {
 			_, after, _ := strings.Cut(m.UKI.Cmdline, "roothash=")

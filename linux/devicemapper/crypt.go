@@ -1,10 +1,50 @@
 package devicemapper
 
 import (
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
+
+// KeySize is the size of a key of AES-256 in XTS mode, in bytes.
+const KeySize = 64
+
+// CreateEncrypted makes the device name, which encrypts size bytes (a multiple
+// of 4096) of a partition in sectors of 4096 bytes, and returns its node. The
+// key is wiped, whatever comes of it: from then on only the kernel's
+// device-mapper has it, and shows it to nobody.
+func CreateEncrypted(name, uuid, device string, size uint64, key *[KeySize]byte) (node string, err error) {
+	// The key goes by the keyring of this thread: a table is kept where it can
+	// be read, and copied more often.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	description := "cloison:" + name
+	id, err := unix.AddKey("logon", description, key[:], unix.KEY_SPEC_THREAD_KEYRING)
+	clear(key[:])
+	if err != nil {
+		return "", fmt.Errorf("cannot hand over the key of device %s: %w", name, err)
+	}
+	node, err = create(name, uuid, encrypted(description, device, size), 0)
+	// Its payload is wiped at once; device-mapper has a copy.
+	if _, revoked := unix.KeyctlInt(unix.KEYCTL_REVOKE, id, 0, 0, 0); revoked != nil {
+		if err == nil {
+			err = Remove(name)
+		}
+		return "", errors.Join(fmt.Errorf("cannot revoke the key of device %s: %w", name, revoked), err)
+	}
+	return node, err
+}
+
+func encrypted(key, device string, size uint64) Target {
+	return Target{
+		Type: "crypt", Length: size,
+		Params: fmt.Sprintf("aes-xts-plain64 :%d:logon:%s 0 %s 0 1 sector_size:4096", KeySize, key, device),
+	}
+}
 
 // Crypt is what an encrypting device does.
 //

@@ -34,3 +34,14 @@ func TestIntegrityMode(t *testing.T) {
 		}
 	}
 }
+
+func TestEncrypted(t *testing.T) {
+	got := encrypted("cloison:swap", "/dev/vda5", 64<<20)
+	want := Target{"crypt", 64 << 20, "aes-xts-plain64 :64:logon:cloison:swap 0 /dev/vda5 0 1 sector_size:4096"}
+	if got != want {
+		t.Errorf("encrypted = %+v, want %+v", got, want)
+	}
+	if c, err := ParseCrypt(got); err != nil || c != (Crypt{"aes-xts-plain64", true, "", "4096"}) {
+		t.Errorf("ParseCrypt(encrypted) = %+v, %v", c, err)
+	}
+}

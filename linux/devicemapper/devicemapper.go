@@ -2,8 +2,9 @@
 // /dev/mapper/control.
 //
 // Source: Linux, include/uapi/linux/dm-ioctl.h and
-// Documentation/admin-guide/device-mapper/verity.rst. It needs CONFIG_BLK_DEV_DM
-// and devtmpfs, which makes the nodes.
+// Documentation/admin-guide/device-mapper/{verity,dm-crypt}.rst. It needs
+// CONFIG_BLK_DEV_DM and devtmpfs, which makes the nodes; CONFIG_KEYS for an
+// encrypted device.
 package devicemapper
 
 import (
@@ -73,6 +74,10 @@ func (v Verity) Target() Target {
 // CreateReadOnly makes the device name with one target and returns its node.
 // On failure nothing is left.
 func CreateReadOnly(name, uuid string, t Target) (node string, err error) {
+	return create(name, uuid, t, unix.DM_READONLY_FLAG)
+}
+
+func create(name, uuid string, t Target, flags uint32) (node string, err error) {
 	defer func() {
 		if err != nil {
 			node, err = "", fmt.Errorf("cannot make device %s: %w", name, err)
@@ -87,7 +92,7 @@ func CreateReadOnly(name, uuid string, t Target) (node string, err error) {
 	}
 	defer c.close()
 	// 1. The empty device.
-	io, _, err := c.do(unix.DM_DEV_CREATE, "create", unix.DM_READONLY_FLAG, uuid, nil)
+	io, _, err := c.do(unix.DM_DEV_CREATE, "create", flags, uuid, nil)
 	if err != nil {
 		return "", err
 	}
@@ -98,11 +103,11 @@ func CreateReadOnly(name, uuid string, t Target) (node string, err error) {
 		}
 	}()
 	// 2. Its table, which the target checks.
-	if _, _, err = c.do(unix.DM_TABLE_LOAD, "load the table", unix.DM_READONLY_FLAG, "", encode(t)); err != nil {
+	if _, _, err = c.do(unix.DM_TABLE_LOAD, "load the table", flags, "", encode(t)); err != nil {
 		return "", err
 	}
 	// 3. Resuming swaps the table in.
-	if _, _, err = c.do(unix.DM_DEV_SUSPEND, "resume", unix.DM_READONLY_FLAG, "", nil); err != nil {
+	if _, _, err = c.do(unix.DM_DEV_SUSPEND, "resume", flags, "", nil); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(io.Dev)), nil

@@ -8,6 +8,7 @@
 package boot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -192,7 +193,7 @@ func (m *machine) run(start time.Duration) error {
 	}
 	facts := bootfacts.Facts{
 		Command: text, Slot: slot.Label, Device: slot.Device, ESP: slot.ESP,
-		Verity: node, Mapping: mapping, GPTBackup: slot.GPTBackup, Initramfs: start, Opened: opened,
+		Verity: node, Mapping: mapping, GPTBackup: slot.GPTBackup, Swap: cmp.Or(slot.Swap, bootfacts.NoSwap), Initramfs: start, Opened: opened,
 	}
 	if err := m.openState(slot, &facts); err != nil {
 		return err

@@ -32,6 +32,7 @@ type slot struct {
 	Disk      string // vda
 	ESP       string // on the same disk
 	State     string // likewise
+	Swap      string // likewise; "" where the signed core does not swap
 	GPTBackup bool
 }
 
@@ -113,7 +114,15 @@ func searchDisk(d disks, disk block.Disk, core cmdline.Core) (found slot, refuse
 		if err != nil {
 			return slot{}, nil, err
 		}
-		return slot{p.Label, block.Node(name), disk.Name, block.Node(esp), block.Node(state), table.Backup}, nil, nil
+		found := slot{Label: p.Label, Device: block.Node(name), Disk: disk.Name, ESP: block.Node(esp), State: block.Node(state), GPTBackup: table.Backup}
+		if core.Swap {
+			swap, err := only(table, gpt.Swap, kernel)
+			if err != nil {
+				return slot{}, nil, err
+			}
+			found.Swap = block.Node(swap)
+		}
+		return found, nil, nil
 	}
 	if refused == nil {
 		refused = []string{disk.Name + ": no partition of Cloison's type"}

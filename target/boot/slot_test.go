@@ -125,12 +125,29 @@ func machineDisk(c cmdline.Core, head []byte) *fakeDisks {
 func TestWaitSlot(t *testing.T) {
 	c, head := core()
 	found := slot{Label: "core-a", Device: "/dev/vda2", Disk: "vda", ESP: "/dev/vda1", State: "/dev/vda4"}
+	swaps := found
+	swaps.Swap = "/dev/vda5"
+	addSwap := func(f *fakeDisks) {
+		f.contents["/dev/vda"] = table(f.sectors, []part{
+			{gpt.ESP, "esp", 64, 127},
+			{gpt.Core, "core-a", 128, 128 + c.Size()/512 - 1},
+			{gpt.Core, "core-b", 2048, 3000},
+			{gpt.State, "state", 3501, 4000},
+			{gpt.Swap, "swap", 3001, 3500},
+		})
+		f.kernel[3] = block.Partition{Name: "vda4", Number: 4, Start: 3501 * 512, Size: 500 * 512}
+		f.kernel = append(f.kernel, block.Partition{Name: "vda5", Number: 5, Start: 3001 * 512, Size: 500 * 512})
+	}
 	for _, test := range []struct {
 		name   string
+		swap   bool // the signed command line wants it
 		change func(*fakeDisks)
 		want   slot
 		err    string
 	}{
+		{name: "swap", swap: true, change: addSwap, want: swaps},
+		{name: "swap that nobody has signed", change: addSwap, want: found},
+		{name: "no swap", swap: true, change: func(*fakeDisks) {}, err: "vda: no partition of type 0657fd6d"},
 		{name: "good", change: func(*fakeDisks) {}, want: found},
 		{name: "late", change: func(f *fakeDisks) { f.absent = true }, want: found},
 		{name: "in slot b", change: func(f *fakeDisks) {
@@ -163,7 +180,9 @@ func TestWaitSlot(t *testing.T) {
 	} {
 		f := machineDisk(c, head)
 		test.change(f)
-		got, err := waitSlot(f, arrivals{f}, c, time.Second)
+		signed := c
+		signed.Swap = test.swap
+		got, err := waitSlot(f, arrivals{f}, signed, time.Second)
 		if test.err != "" {
 			if err == nil || !strings.HasPrefix(err.Error(), "no slot holds root hash ") || !strings.Contains(err.Error(), test.err) {
 				t.Errorf("waitSlot(%s) = %+v, %v, want an error with %q", test.name, got, err, test.err)

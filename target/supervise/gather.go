@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -65,11 +64,18 @@ func (s *supervisor) status(measured bool) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("cannot tell the memory in use: %w", err)
 	}
-	total, available, err := memory(string(b))
+	total, available, err := memory(string(b), "Mem", "Available")
 	if err != nil {
 		return Status{}, err
 	}
 	st.MemoryTotal, st.MemoryUsed = total, total-available
+	if s.swap != nil {
+		free := uint64(0)
+		if st.SwapTotal, free, err = memory(string(b), "Swap", "Free"); err != nil {
+			return Status{}, err
+		}
+		st.Swap, st.SwapUsed = s.swap.Partition, st.SwapTotal-free
+	}
 	return st, nil
 }
 
@@ -88,26 +94,27 @@ func (s *supervisor) loaderTimes(st *Status) {
 	}
 }
 
-// memory reads MemTotal and MemAvailable, in KiB, from /proc/meminfo (proc(5)).
-func memory(meminfo string) (total, available uint64, err error) {
-	found := 0
+// memory reads how much there is of a kind of memory (Mem, Swap) and how much of
+// it is Available or Free, in KiB, from /proc/meminfo (proc(5)).
+func memory(meminfo, kind, left string) (total, available uint64, err error) {
+	found, all, rest := 0, kind+"Total:", kind+left+":"
 	for line := range strings.Lines(meminfo) {
 		f := strings.Fields(line)
-		if len(f) != 3 || f[2] != "kB" || f[0] != "MemTotal:" && f[0] != "MemAvailable:" {
+		if len(f) != 3 || f[2] != "kB" || f[0] != all && f[0] != rest {
 			continue
 		}
 		n, err := strconv.ParseUint(f[1], 10, 53)
 		if err != nil {
 			return 0, 0, fmt.Errorf("cannot parse /proc/meminfo: %w", err)
 		}
-		if found++; f[0] == "MemTotal:" {
+		if found++; f[0] == all {
 			total = n
 		} else {
 			available = n
 		}
 	}
 	if found != 2 || available > total {
-		return 0, 0, errors.New("cannot parse /proc/meminfo: no MemTotal and MemAvailable")
+		return 0, 0, fmt.Errorf("cannot parse /proc/meminfo: no %s and %s", all, rest)
 	}
 	return total, available, nil
 }

@@ -251,14 +251,20 @@ func (s *supervisor) finish() error {
 	if err := process.KillAll(syscall.SIGKILL); err != nil {
 		return err
 	}
-	// 2. Write everything out. The core is read-only, the ESP is not mounted
+	// 2. Take memory back from the disk while there is room for it.
+	if s.swap != nil {
+		if err := s.swap.Close(); err != nil {
+			return err
+		}
+	}
+	// 3. Write everything out. The core is read-only, the ESP is not mounted
 	// after ready, and the rest is memory.
 	s.saveSeed()
 	if err := s.closeState(); err != nil {
 		return err
 	}
 	power.Sync()
-	// 3. A machine that is off needs no watchdog. One that restarts keeps it
+	// 4. A machine that is off needs no watchdog. One that restarts keeps it
 	// armed: it bites if the restart hangs.
 	if s.ending.word != "restarting" && s.watchdog != nil {
 		if err := s.watchdog.Disarm(); err != nil {
@@ -266,7 +272,7 @@ func (s *supervisor) finish() error {
 		}
 		s.watchdog = nil
 	}
-	// 4. Let the console be read to its end.
+	// 5. Let the console be read to its end.
 	if err := terminal.Drain(); err != nil {
 		return err
 	}

@@ -28,6 +28,8 @@ type Status struct {
 	State                          StateStatus
 	Repaired                       uint64 // blocks
 	Watchdog                       string
+	Swap                           string // node of its partition, "" where there is none
+	SwapUsed, SwapTotal            uint64 // KiB
 	MemoryUsed, MemoryTotal        uint64 // KiB
 	Entry                          string // of the loader, "" where it counts nothing
 	Services                       []ServiceStatus
@@ -96,6 +98,9 @@ func (s Status) String() string {
 		row("boot entry", "%s, marked good", s.Entry)
 	}
 	row("memory in use", "%.1f of %.1f MiB", float64(s.MemoryUsed)/1024, float64(s.MemoryTotal)/1024)
+	if s.Swap != "" {
+		row("swap in use", "%.1f of %.1f MiB on %s, aes-xts-plain64, a key of this boot", float64(s.SwapUsed)/1024, float64(s.SwapTotal)/1024, s.Swap)
+	}
 	s.services(&b)
 	b.WriteString("\n  boot stage           took     since the kernel started\n")
 	stage := func(name string, took, at time.Duration, since bool) {

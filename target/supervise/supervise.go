@@ -26,6 +26,7 @@ import (
 	"cloison/linux/tpm"
 	"cloison/linux/watchdog"
 	"cloison/target/refusal"
+	"cloison/target/swap"
 )
 
 const (
@@ -57,7 +58,8 @@ type supervisor struct {
 	entry            string
 	repaired         uint64 // as last said
 	state            sealed
-	changed          []string // databases of Secure Boot that differ from those of this boot
+	changed          []string   // databases of Secure Boot that differ from those of this boot
+	swap             *swap.Area // nil where the product has none
 
 	signals   chan os.Signal
 	notices   chan notice
@@ -150,12 +152,20 @@ func (s *supervisor) run() error {
 		return err
 	}
 
-	// 8. Listen to the kernel, and look at the state volume.
+	// 8. Listen to the kernel, look at the state volume, and find room for memory.
 	if err := s.follow(); err != nil {
 		return err
 	}
 	if err := s.openState(); err != nil {
 		return err
+	}
+	if s.facts.Swap != bootfacts.NoSwap {
+		area, err := swap.Open(s.facts.Swap)
+		if err != nil {
+			return err
+		}
+		s.swap = &area
+		s.say("swap: %d MiB on %s, under a key of this boot", area.Size>>20, area.Partition)
 	}
 	if err := s.carrySeed(); err != nil {
 		return err

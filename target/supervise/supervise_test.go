@@ -76,6 +76,10 @@ func TestStatus(t *testing.T) {
 	if got := s.Marker(); got != want {
 		t.Errorf("Marker() = %s, want %s", got, want)
 	}
+	s.Swap, s.SwapUsed, s.SwapTotal = "/dev/vda5", 512, 65532
+	if want := "  swap in use       0.5 of 64.0 MiB on /dev/vda5, aes-xts-plain64, a key of this boot\n"; !strings.Contains(s.String(), want) {
+		t.Errorf("String() with swap = %s, want %q in it", s, want)
+	}
 	for unlock, want := range map[bootfacts.Unlock]string{
 		bootfacts.Recovered: "for this boot alone: it was not sealed again", bootfacts.Resealed: "sealed to the TPM again",
 	} {
@@ -102,7 +106,7 @@ func TestMemory(t *testing.T) {
 		{"MemTotal: 1 kB\nMemAvailable: 2 kB\n", 0, 0, false},
 		{"", 0, 0, false},
 	} {
-		total, available, err := memory(test.in)
+		total, available, err := memory(test.in, "Mem", "Available")
 		if total != test.total || available != test.available || (err == nil) != test.ok {
 			t.Errorf("memory(%q) = %d, %d, %v, want %d, %d, ok %t", test.in, total, available, err, test.total, test.available, test.ok)
 		}

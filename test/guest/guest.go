@@ -217,7 +217,7 @@ func (g *Guest) run(ctx context.Context, j Job) ([]job.Result, error) {
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the answer: %w\n%s", err, machine.Plain(console.String()))
 	case report.Error != "":
-		return report.Results, errors.New(report.Error)
+		return report.Results, fmt.Errorf("%s\n%s", report.Error, machine.Plain(console.String()))
 	case len(report.Results) != len(j.Commands):
 		return report.Results, fmt.Errorf("%d results of %d commands", len(report.Results), len(j.Commands))
 	}
