@@ -1,6 +1,6 @@
 // Package cgroup puts processes into groups of the kernel's, limits and counts
 // what a group uses, and ends all of it at once. It needs a mounted cgroup2 file
-// system and the right to write there.
+// system, the right to write there, and CONFIG_SWAP for the share of swap.
 //
 // Source: Linux, Documentation/admin-guide/cgroup-v2.rst; cgroups(7).
 package cgroup
@@ -19,7 +19,7 @@ const Root = "/sys/fs/cgroup"
 
 // Limits of a group. None of them may be zero: what has no limit has no bound.
 type Limits struct {
-	Memory uint64 // bytes, of all processes and of the kernel's for them
+	Memory uint64 // bytes, of all processes and of the kernel's for them; as much again may be swapped out
 	PIDs   uint64 // processes and threads
 	CPU    uint64 // per cent of one processor: 150 is one and a half
 	Weight uint64 // share of the processors when they are busy: 1 to 10000, 100 is the usual
@@ -64,6 +64,7 @@ func (g *Group) Limit(l Limits) error {
 	}
 	for _, f := range []struct{ name, value string }{
 		{"memory.max", strconv.FormatUint(l.Memory, 10)},
+		{"memory.swap.max", strconv.FormatUint(l.Memory, 10)},
 		{"memory.oom.group", "1"},
 		{"pids.max", strconv.FormatUint(l.PIDs, 10)},
 		{"cpu.max", fmt.Sprintf("%d %d", l.CPU*period/100, period)},

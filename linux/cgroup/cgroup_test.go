@@ -27,12 +27,12 @@ func files(t *testing.T, contents map[string]string) *Group {
 }
 
 func TestLimit(t *testing.T) {
-	g := files(t, map[string]string{"memory.max": "", "memory.oom.group": "", "pids.max": "", "cpu.max": "", "cpu.weight": ""})
+	g := files(t, map[string]string{"memory.max": "", "memory.swap.max": "", "memory.oom.group": "", "pids.max": "", "cpu.max": "", "cpu.weight": ""})
 	if err := g.Limit(Limits{Memory: 16 << 20, PIDs: 20, CPU: 150, Weight: 50}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"memory.max": "16777216", "memory.oom.group": "1", "pids.max": "20", "cpu.max": "150000 100000", "cpu.weight": "50",
+		"memory.max": "16777216", "memory.swap.max": "16777216", "memory.oom.group": "1", "pids.max": "20", "cpu.max": "150000 100000", "cpu.weight": "50",
 	} {
 		if got, err := os.ReadFile(filepath.Join(g.path, name)); string(got) != want || err != nil {
 			t.Errorf("%s = %q, %v, want %q", name, got, err, want)
