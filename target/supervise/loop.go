@@ -256,6 +256,7 @@ func (s *supervisor) finish() error {
 		if err := s.swap.Close(); err != nil {
 			return err
 		}
+		s.say("swap: off, its key is forgotten")
 	}
 	// 3. Write everything out. The core is read-only, the ESP is not mounted
 	// after ready, and the rest is memory.

@@ -72,6 +72,10 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"lock-out":       (*stage).lockOut,
 		"vars-empty":     (*stage).varsEmpty,
 
+		"disk-of":   (*stage).diskOf,
+		"swap-page": (*stage).swapPage,
+		"swap-drop": (*stage).swapDrop,
+
 		"corrupt":        (*stage).corrupt,
 		"corrupt-random": (*stage).corruptRandom,
 		"shrink":         (*stage).shrink,

@@ -27,6 +27,8 @@ func (b *bench) variants(t *testing.T) map[string]func() (string, error) {
 		{Name: "rogue", Version: "90.0.0", SecurityVersion: b.facts.SecurityVersion, Floor: b.facts.SecurityVersion, Init: "cloison/test/boot/rogue"},
 		// A later release, which ends going back.
 		{Name: "next", Version: "91.0.0", SecurityVersion: b.facts.SecurityVersion + 1, Floor: b.facts.SecurityVersion + 1},
+		// A product that swaps.
+		{Name: "swap", Version: "0.1.0", SecurityVersion: b.facts.SecurityVersion, Swap: 64},
 	} {
 		once[v.Name] = sync.OnceValues(func() (string, error) {
 			return v.Build(t.Context(), o, filepath.Join(work, v.Name))

@@ -20,6 +20,7 @@ type Variant struct {
 	Version         string // X.Y.Z
 	SecurityVersion uint64
 	Floor           uint64
+	Swap            uint64 // MiB; 0: the product does not swap
 	Init            string // import path of a package whose Main takes the place of PID 1; "" leaves it
 }
 
@@ -82,6 +83,13 @@ func (v Variant) change(copied, product string) error {
 			return fmt.Errorf("%s has %d lines %s = …", declaration, n, key)
 		}
 		text = line.ReplaceAll(text, []byte(key+" = "+value))
+	}
+	if v.Swap > 0 {
+		disk := regexp.MustCompile(`(?m)^\[disk\]$`)
+		if n := len(disk.FindAll(text, -1)); n != 1 {
+			return fmt.Errorf("%s has %d tables [disk]", declaration, n)
+		}
+		text = disk.ReplaceAll(text, fmt.Appendf(nil, "[disk]\nswap = %d", v.Swap))
 	}
 	if err := os.WriteFile(declaration, text, 0o644); err != nil {
 		return err
