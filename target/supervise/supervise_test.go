@@ -111,6 +111,10 @@ func TestMemory(t *testing.T) {
 			t.Errorf("memory(%q) = %d, %d, %v, want %d, %d, ok %t", test.in, total, available, err, test.total, test.available, test.ok)
 		}
 	}
+	in := "MemTotal: 458900 kB\nSwapCached: 4 kB\nSwapTotal: 65532 kB\nSwapFree: 65020 kB\n"
+	if total, free, err := memory(in, "Swap", "Free"); total != 65532 || free != 65020 || err != nil {
+		t.Errorf("memory(%q, Swap, Free) = %d, %d, %v, want 65532, 65020", in, total, free, err)
+	}
 }
 
 func TestUncount(t *testing.T) {

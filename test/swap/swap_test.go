@@ -29,9 +29,8 @@ const (
 // revoked is a line of /proc/keys (keyrings(7)) of a key of 0 bytes.
 var revoked = regexp.MustCompile(`^[0-9a-f]+ IR\S* .* logon +cloison:swap: 0\n$`)
 
-// What memory holds is swapped out, comes back as it was, and lies on the disk
-// as ciphertext. The next boot can read nothing of it.
-func TestSwap(t *testing.T) {
+func newGuest(t *testing.T, tools ...string) (root string, g *guest.Guest) {
+	t.Helper()
 	root, err := tree.Find(".")
 	if err != nil {
 		t.Fatal(err)
@@ -40,24 +39,34 @@ func TestSwap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := guest.New(t.Context(), guest.Options{
-		Tree: root, Cache: cache, SDK: sdktest.Open(t), Log: progress.To(os.Stderr),
-		Tools: []string{"usr/sbin/swapon", "usr/sbin/dmsetup", "usr/bin/cat"},
-	})
+	g, err = guest.New(t.Context(), guest.Options{Tree: root, Cache: cache, SDK: sdktest.Open(t), Log: progress.To(os.Stderr), Tools: tools})
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	fill, disk := filepath.Join(dir, "fill"), filepath.Join(dir, "swap.img")
-	if err := guest.Compile(t.Context(), root, "./test/swap/fill", fill); err != nil {
-		t.Fatal(err)
-	}
+	return root, g
+}
+
+// makeDisk makes an empty partition.
+func makeDisk(t *testing.T, disk string) {
+	t.Helper()
 	if err := os.WriteFile(disk, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(disk, partition<<20); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What memory holds is swapped out, comes back as it was, and lies on the disk
+// as ciphertext. The next boot can read nothing of it.
+func TestSwap(t *testing.T) {
+	root, g := newGuest(t, "usr/sbin/swapon", "usr/sbin/dmsetup", "usr/bin/cat")
+	dir := t.TempDir()
+	fill, disk := filepath.Join(dir, "fill"), filepath.Join(dir, "swap.img")
+	if err := guest.Compile(t.Context(), root, "./test/swap/fill", fill); err != nil {
+		t.Fatal(err)
+	}
+	makeDisk(t, disk)
 
 	var headers [][]byte
 	for boot := range 2 {
