@@ -6,7 +6,7 @@
 //
 //	cloison.version=V cloison.roothash=HEX cloison.salt=HEX
 //	cloison.data_blocks=N cloison.hash_offset=BYTES cloison.fec_offset=BYTES
-//	cloison.fec_roots=N [cloison.development=1]
+//	cloison.fec_roots=N [cloison.unlock=passphrase] [cloison.development=1]
 //
 // on one line, in this order, each once, separated by one space. The same text
 // is the UKI's .cmdline section (UAPI group, Unified Kernel Image, section
@@ -42,6 +42,7 @@ type Core struct {
 	HashOffset     uint64 // of the verity superblock
 	FECOffset      uint64 // of the parity
 	FECRoots       uint   // parity bytes per codeword, 2 to 24
+	Passphrase     bool   // a person opens the state volume, and no TPM
 	Development    bool   // signed by keys that prove nothing
 }
 
@@ -103,6 +104,9 @@ func parse(text string) (Core, error) {
 		}
 		words = words[1:]
 	}
+	if len(words) > 0 && words[0] == "cloison.unlock=passphrase" {
+		c.Passphrase, words = true, words[1:]
+	}
 	if len(words) > 0 && words[0] == "cloison.development=1" {
 		c.Development, words = true, words[1:]
 	}
@@ -140,6 +144,9 @@ func (c Core) Check() error {
 func (c Core) String() string {
 	s := fmt.Sprintf("cloison.version=%s cloison.roothash=%x cloison.salt=%x cloison.data_blocks=%d cloison.hash_offset=%d cloison.fec_offset=%d cloison.fec_roots=%d",
 		c.Version, c.RootHash, c.Salt, c.DataBlocks, c.HashOffset, c.FECOffset, c.FECRoots)
+	if c.Passphrase {
+		s += " cloison.unlock=passphrase"
+	}
 	if c.Development {
 		s += " cloison.development=1"
 	}

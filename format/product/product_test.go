@@ -20,6 +20,8 @@ date = 2026-11-23
 esp = 1024
 slot = 256
 state = 512
+[state]
+unlock = "tpm"
 [[assertions]]
 assert = "never console -> network:*"
 why = "it needs none"
@@ -35,6 +37,7 @@ func TestParse(t *testing.T) {
 		[]string{"console", "logd"},
 		Release{"1.20.3", 7, 5, toml.LocalDate{Year: 2026, Month: 11, Day: 23}},
 		Disk{1024, 256, 512},
+		State{TPM},
 		[]Assertion{{"never console -> network:*", "it needs none"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -58,6 +61,9 @@ func TestParseRefuses(t *testing.T) {
 		{`esp = 1024`, `esp = 1`, "disk.esp = 1 is not between 64 and 4096 MiB"},
 		{`slot = 256`, ``, "disk.slot = 0 is not between 16 and 65536 MiB"},
 		{`state = 512`, `state = 1`, "disk.state = 1 is not between 64 and 16777216 MiB"},
+		{`unlock = "tpm"`, `unlock = "TPM"`, `state.unlock = "TPM" is neither "tpm" nor "passphrase"`},
+		{`unlock = "tpm"`, `unlock = "passphrase"`, `release.floor = 5 with state.unlock = "passphrase": without a TPM no machine can keep a floor`},
+		{`unlock = "tpm"`, `lock = "tpm"`, "line 14: unknown key [state lock]"},
 		{`services = ["console", "logd"]`, ``, "services is missing: an empty list says that there are none"},
 		{`"logd"]`, `"../logd"]`, `services has "../logd", which is not a name of image/services, once`},
 		{`"logd"]`, `"console"]`, `services has "console", which is not a name of image/services, once`},
@@ -69,6 +75,18 @@ func TestParseRefuses(t *testing.T) {
 		_, err := Parse([]byte(strings.Replace(whole, test.old, test.new, 1)))
 		if err == nil || err.Error() != test.want {
 			t.Errorf("Parse with %s for %s = %v, want %s", test.new, test.old, err, test.want)
+		}
+	}
+}
+
+func TestByPassphrase(t *testing.T) {
+	for _, test := range []struct {
+		state string
+		want  bool
+	}{{"", false}, {"[state]\nunlock = \"tpm\"\n", false}, {"[state]\nunlock = \"passphrase\"\n", true}} {
+		text := strings.NewReplacer("[state]\nunlock = \"tpm\"\n", test.state, "floor = 5", "floor = 0").Replace(whole)
+		if p, err := Parse([]byte(text)); err != nil || p.ByPassphrase() != test.want {
+			t.Errorf("Parse with %q opens by a passphrase: %t, %v, want %t", test.state, p.ByPassphrase(), err, test.want)
 		}
 	}
 }
