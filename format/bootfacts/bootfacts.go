@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,10 @@ const (
 	TPM       Unlock = "tpm"
 	Recovered Unlock = "recovery" // the recovery passphrase, for once
 	Resealed  Unlock = "resealed" // likewise, and it was sealed to the TPM again
+
+	// In a product that uses no TPM for it.
+	Passphrase Unlock = "passphrase" // the one that a person chose
+	Rechosen   Unlock = "rechosen"   // the recovery passphrase, and another one was chosen
 )
 
 // Facts is what the initramfs knows and PID 1 cannot find out again.
@@ -48,12 +53,13 @@ type Facts struct {
 	Verity    string // node of the verity device, e.g. /dev/dm-0
 	Mapping   string // its name for device-mapper ioctls
 	GPTBackup bool   // the primary partition table was damaged
+	Measured  bool   // there is a TPM, and it was told of this boot
 	// The state volume, open and mounted.
 	State         string // node of its partition, e.g. /dev/vda4
 	StateUUID     string // of its header
 	StateMade     bool   // it was made by this boot
 	StateUnlock   Unlock // what opened it
-	StateToken    string // number of the token that opened it, or will, and how many there are: "0 of 1"
+	StateToken    string // number of the token that opened it, or will, and how many there are: "0 of 1", or "none"
 	StateRecovery bool   // the recovery passphrase opens it, too
 	// What is planned for the Secure Boot databases, in this order.
 	Changes        []Change
@@ -90,6 +96,7 @@ func (f *Facts) rows() []struct {
 		{"verity", &f.Verity},
 		{"mapping", &f.Mapping},
 		{"gpt_backup", &f.GPTBackup},
+		{"measured", &f.Measured},
 		{"state", &f.State},
 		{"state_uuid", &f.StateUUID},
 		{"state_made", &f.StateMade},
@@ -153,7 +160,7 @@ func parse(text string) (Facts, error) {
 			}
 			*v = value
 		case *Unlock:
-			if *v = Unlock(value); *v != TPM && *v != Recovered && *v != Resealed {
+			if *v = Unlock(value); !slices.Contains([]Unlock{TPM, Recovered, Resealed, Passphrase, Rechosen}, *v) {
 				return f, fmt.Errorf("%s: nothing is called %q", r.key, value)
 			}
 		case *bool:

@@ -13,6 +13,7 @@ esp=/dev/vda1
 verity=/dev/dm-0
 mapping=core
 gpt_backup=false
+measured=true
 state=/dev/vda4
 state_uuid=ace2b901-fb15-4954-891c-b292f6d07a49
 state_made=true

@@ -6,7 +6,7 @@
 //
 //	cloison.version=V cloison.roothash=HEX cloison.salt=HEX
 //	cloison.data_blocks=N cloison.hash_offset=BYTES cloison.fec_offset=BYTES
-//	cloison.fec_roots=N [cloison.swap=1] [cloison.development=1]
+//	cloison.fec_roots=N [cloison.swap=1] [cloison.unlock=passphrase] [cloison.development=1]
 //
 // on one line, in this order, each once, separated by one space. The same text
 // is the UKI's .cmdline section (UAPI group, Unified Kernel Image, section
@@ -43,6 +43,7 @@ type Core struct {
 	FECOffset      uint64 // of the parity
 	FECRoots       uint   // parity bytes per codeword, 2 to 24
 	Swap           bool   // the system swaps, to the disk's swap partition
+	Passphrase     bool   // a person opens the state volume, and no TPM
 	Development    bool   // signed by keys that prove nothing
 }
 
@@ -159,7 +160,7 @@ func (c *Core) flags() []struct {
 	return []struct {
 		word string
 		set  *bool
-	}{{"cloison.swap=1", &c.Swap}, {"cloison.development=1", &c.Development}}
+	}{{"cloison.swap=1", &c.Swap}, {"cloison.unlock=passphrase", &c.Passphrase}, {"cloison.development=1", &c.Development}}
 }
 
 // CoveredBlocks returns how many blocks the parity covers: the data, and all

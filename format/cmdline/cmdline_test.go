@@ -22,6 +22,12 @@ func TestParse(t *testing.T) {
 		{in: good + " cloison.swap=1 cloison.development=1", want: good + " cloison.swap=1 cloison.development=1"},
 		{in: good + " cloison.development=1 cloison.swap=1", wantErr: "unexpected word"},
 		{in: good + " cloison.swap=0", wantErr: "unexpected word"},
+		{in: good + " cloison.unlock=passphrase", want: good + " cloison.unlock=passphrase"},
+		{in: good + " cloison.unlock=passphrase cloison.development=1", want: good + " cloison.unlock=passphrase cloison.development=1"},
+		{in: good + " cloison.development=1 cloison.unlock=passphrase", wantErr: "unexpected word"},
+		{in: good + " cloison.unlock=passphrase cloison.unlock=passphrase", wantErr: "unexpected word"},
+		{in: good + " cloison.unlock=tpm", wantErr: "unexpected word"},
+		{in: "cloison.unlock=passphrase " + good, wantErr: "where cloison.version=… must stand"},
 		{in: "", wantErr: `empty word`},
 		{in: "console=ttyS0", wantErr: "cloison.version is missing"},
 		{in: good + "\n", wantErr: "byte 0x0a is not printable"},
@@ -75,7 +81,7 @@ func TestSize(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(good)
-	f.Add("console=ttyS0 " + good + " cloison.swap=1 cloison.development=1")
+	f.Add("console=ttyS0 " + good + " cloison.swap=1 cloison.unlock=passphrase cloison.development=1")
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := Parse(text)
 		if err != nil {

@@ -7,7 +7,7 @@
 // against the one profile that Cloison makes, and printed anew; cryptsetup gets
 // to see only what was printed.
 //
-// Source: LUKS2 On-Disk Format Specification 1.1.1, sections 2 and 3. Integers
+// Source: LUKS2 On-Disk Format Specification 1.1.1, sections 2 and 3; RFC 9106. Integers
 // are big-endian. It needs nothing but the standard library.
 package luks2
 
@@ -44,18 +44,43 @@ const (
 	areaKey    = 64
 	hash       = "sha256"
 	stripes    = 4000
-	// areaSize holds keySize * stripes bytes, in whole blocks of 4096.
-	areaSize    = 385024
+	// AreaSize holds keySize * stripes bytes, in whole blocks of 4096.
+	AreaSize    = 385024
 	maxKeyslots = 5
 	maxTokens   = 32
 	maxWork     = 1 << 24 // iterations: nobody hangs the boot with more
+
+	// Argon2id of a passphrase that a person chose (RFC 9106): its memory is a
+	// quarter of the smallest machine's.
+	Argon2Time   = 4        // passes, the least that cryptsetup takes
+	Argon2Memory = 64 << 10 // KiB
+	Argon2Lanes  = 1
 )
 
 // Label is what every tool shows of the volume.
 const Label = "state"
 
+// Kind is what opens a volume. Each has one form of header, and none is taken
+// for the other.
+type Kind int
+
+// The kinds. Both have one keyslot for the recovery passphrase, which is as
+// random as a key.
+const (
+	// Sealed has a keyslot for a key that a TPM keeps, and tokens for it.
+	Sealed Kind = 1 + iota
+	// Chosen has one for a passphrase that a person chose, stretched with
+	// Argon2id, and no token.
+	Chosen
+)
+
+// RecoverySlot is where the recovery passphrase opens a volume of the kind
+// Chosen; the chosen one is the other keyslot.
+const RecoverySlot = 1
+
 // Header is what is said in a header.
 type Header struct {
+	Kind     Kind
 	UUID     string
 	Sequence uint64 // grows with each change
 	Keyslots map[int]Keyslot
@@ -68,7 +93,7 @@ type Header struct {
 type Keyslot struct {
 	Area       uint64 // bytes from the start of the volume
 	Salt       [32]byte
-	Iterations uint32
+	Iterations uint32 // of PBKDF2; 0 where it is Argon2id with the costs above
 }
 
 // Digest tells the right volume key from a wrong one.
@@ -102,8 +127,11 @@ type keyslotJSON struct {
 	} `json:"area"`
 	KDF struct {
 		Type       string `json:"type"`
-		Hash       string `json:"hash"`
-		Iterations uint32 `json:"iterations"`
+		Hash       string `json:"hash,omitempty"`       // PBKDF2
+		Iterations uint32 `json:"iterations,omitempty"` // PBKDF2
+		Time       uint32 `json:"time,omitempty"`       // Argon2
+		Memory     uint32 `json:"memory,omitempty"`     // Argon2, KiB
+		Lanes      uint32 `json:"cpus,omitempty"`       // Argon2
 		Salt       string `json:"salt"`
 	} `json:"kdf"`
 }
@@ -144,16 +172,16 @@ var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // Parse reads the newer one of the two copies at the start of a volume, of
 // which b has at least the first 32 KiB: a change that was cut off leaves the
-// other one.
-func Parse(b []byte) (Header, error) {
-	h, err := parse(b)
+// other one. It must be of the kind.
+func Parse(b []byte, kind Kind) (Header, error) {
+	h, err := parse(b, kind)
 	if err != nil {
 		return Header{}, fmt.Errorf("cannot read the header of the state volume: %w", err)
 	}
 	return h, nil
 }
 
-func parse(b []byte) (Header, error) {
+func parse(b []byte, kind Kind) (Header, error) {
 	if len(b) < 2*MetadataSize {
 		return Header{}, errors.New("cut off")
 	}
@@ -168,6 +196,7 @@ func parse(b []byte) (Header, error) {
 	case err1 != nil || err2 == nil && second.Sequence > first.Sequence:
 		first, text1 = second, text2
 	}
+	first.Kind = kind
 	return first, first.decode(text1)
 }
 
@@ -251,6 +280,9 @@ func (h *Header) decode(text []byte) error {
 			return fmt.Errorf("token %s: %w", name, err)
 		}
 	}
+	if err := h.checkKind(); err != nil {
+		return err
+	}
 	if len(m.Segments) != 1 || m.Segments["0"] != segment() {
 		return fmt.Errorf("it is not encrypted with %s and authenticated with %s, all from byte %d on", Cipher, Integrity, HeaderSize)
 	}
@@ -281,6 +313,30 @@ func (h *Header) decode(text []byte) error {
 	return nil
 }
 
+// checkKind holds the keyslots and tokens against the kind.
+func (h *Header) checkKind() error {
+	stretched := 0
+	for _, k := range h.Keyslots {
+		if k.Iterations == 0 {
+			stretched++
+		}
+	}
+	switch h.Kind {
+	case Sealed:
+		if stretched > 0 {
+			return errors.New("a passphrase opens it that a person chose, and no TPM: it is of another product")
+		}
+		return nil
+	case Chosen:
+		recovery, ok := h.Keyslots[RecoverySlot]
+		if len(h.Keyslots) != 2 || stretched != 1 || !ok || recovery.Iterations == 0 || len(h.Tokens) > 0 {
+			return errors.New("it has not exactly a chosen passphrase and a recovery passphrase: it is of another product")
+		}
+		return nil
+	}
+	return errors.New("internal error: no kind of volume")
+}
+
 func index(name string, limit int) (int, error) {
 	n, err := strconv.Atoi(name)
 	if err != nil || n < 0 || n >= limit || strconv.Itoa(n) != name {
@@ -298,12 +354,12 @@ func (j keyslotJSON) keyslot() (k Keyslot, err error) {
 	}
 	k.Iterations = j.KDF.Iterations
 	switch {
-	case k.Iterations == 0 || k.Iterations > maxWork:
+	case j.KDF.Type == "pbkdf2" && k.Iterations == 0 || k.Iterations > maxWork:
 		return k, fmt.Errorf("%d iterations", k.Iterations)
-	case k.Area < 2*MetadataSize || (k.Area-2*MetadataSize)%areaSize != 0 || k.Area+areaSize > HeaderSize:
+	case k.Area < 2*MetadataSize || (k.Area-2*MetadataSize)%AreaSize != 0 || k.Area+AreaSize > HeaderSize:
 		return k, errors.New("its area is out of place")
 	case j != k.json():
-		return k, errors.New("it is not of Cloison's form: PBKDF2 with " + hash + ", encrypted with " + Cipher)
+		return k, errors.New("it is not of Cloison's form: PBKDF2 with " + hash + " or Argon2id, encrypted with " + Cipher)
 	}
 	return k, nil
 }
@@ -312,8 +368,12 @@ func (k Keyslot) json() (j keyslotJSON) {
 	j.Type, j.KeySize = "luks2", keySize
 	j.AF.Type, j.AF.Stripes, j.AF.Hash = "luks1", stripes, hash
 	j.Area.Type, j.Area.Encryption, j.Area.KeySize = "raw", Cipher, areaKey
-	j.Area.Offset, j.Area.Size = strconv.FormatUint(k.Area, 10), strconv.Itoa(areaSize)
-	j.KDF.Type, j.KDF.Hash, j.KDF.Iterations = "pbkdf2", hash, k.Iterations
+	j.Area.Offset, j.Area.Size = strconv.FormatUint(k.Area, 10), strconv.Itoa(AreaSize)
+	if k.Iterations > 0 {
+		j.KDF.Type, j.KDF.Hash, j.KDF.Iterations = "pbkdf2", hash, k.Iterations
+	} else {
+		j.KDF.Type, j.KDF.Time, j.KDF.Memory, j.KDF.Lanes = "argon2id", Argon2Time, Argon2Memory, Argon2Lanes
+	}
 	j.KDF.Salt = base64.StdEncoding.EncodeToString(k.Salt[:])
 	return j
 }
@@ -394,7 +454,7 @@ func (h Header) Print() ([]byte, error) {
 		copy(c[binarySize:], text)
 		checksum(c)
 	}
-	again, err := Parse(b)
+	again, err := Parse(b, h.Kind)
 	if err != nil {
 		return nil, fmt.Errorf("internal error: %w", err)
 	}

@@ -1,6 +1,7 @@
 // Package passphrase makes and reads recovery passphrases: 128 random bits in
 // 28 characters that a person can read out, type on a console and mistype
-// without harm. It needs nothing but the standard library.
+// without harm. And it has the rule for passphrases that a person chooses. It
+// needs nothing but the standard library.
 //
 //	0k3v-9x2m-7tqf-a1zd-52hw-ge8r-cn4p
 //
@@ -85,4 +86,33 @@ func Parse(typed string) (string, error) {
 		return "", errors.New("this is no recovery passphrase: a character is wrong or in another place")
 	}
 	return Print(random), nil
+}
+
+// Least is how many characters a chosen passphrase has at least, and how many of
+// them differ from one another. Most is what a console takes.
+const (
+	Least     = 16
+	Different = 8
+	Most      = 200
+)
+
+// CheckChosen reports whether a person may choose a passphrase. The rule is one
+// that can be told in a sentence; what it lets pass can still be a poor choice.
+func CheckChosen(text string) error {
+	seen := map[rune]bool{}
+	for _, c := range text {
+		if c < ' ' || c > '~' {
+			return errors.New("a passphrase has letters, digits, signs and spaces of ASCII only")
+		}
+		seen[c] = true
+	}
+	switch {
+	case len(text) < Least:
+		return fmt.Errorf("a passphrase has %d characters at least, this one %d", Least, len(text))
+	case len(text) > Most:
+		return fmt.Errorf("a passphrase has %d characters at most, this one %d", Most, len(text))
+	case len(seen) < Different:
+		return fmt.Errorf("a passphrase has %d different characters at least, this one %d", Different, len(seen))
+	}
+	return nil
 }

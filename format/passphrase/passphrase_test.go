@@ -83,3 +83,24 @@ func TestRandom(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckChosen(t *testing.T) {
+	for _, test := range []struct{ text, want string }{
+		{"correct horse battery staple", ""},
+		{"abcdefgh abcdefgh", ""},
+		{"abcdefghabcdefgh", ""},
+		{strings.Repeat("abcdefghij", 20), ""},
+		{"", "16 characters at least, this one 0"},
+		{"abcdefghabcdefg", "16 characters at least, this one 15"},
+		{"abcdefgabcdefgabcdefg", "8 different characters at least, this one 7"},
+		{strings.Repeat("a", 40), "8 different characters at least, this one 1"},
+		{strings.Repeat("abcdefghij", 20) + "x", "200 characters at most, this one 201"},
+		{"pässword pässword", "ASCII"},
+		{"abcdefgh\tabcdefgh", "ASCII"},
+	} {
+		err := CheckChosen(test.text)
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("CheckChosen(%q) = %v, want %q", test.text, err, test.want)
+		}
+	}
+}

@@ -26,6 +26,7 @@ type Product struct {
 	Services []string `toml:"services"` // names of declarations in image/services
 	Release  Release  `toml:"release"`
 	Disk     Disk     `toml:"disk"`
+	State    State    `toml:"state"`
 	// Assertions are about what can flow where; the build checks them.
 	Assertions []Assertion `toml:"assertions"`
 }
@@ -53,6 +54,21 @@ type Disk struct {
 	State uint64 `toml:"state"` // in the image; the machine's first boot grows it to the end of its disk
 	Swap  uint64 `toml:"swap"`  // 0: the system does not swap
 }
+
+// State says how the state volume is kept.
+type State struct {
+	// Unlock is TPM or Passphrase; "" is TPM.
+	Unlock string `toml:"unlock"`
+}
+
+// What opens the state volume.
+const (
+	TPM        = "tpm"
+	Passphrase = "passphrase" // that a person types at the console; nothing binds the volume to the machine
+)
+
+// ByPassphrase reports whether a person opens the state volume, and no TPM.
+func (p Product) ByPassphrase() bool { return p.State.Unlock == Passphrase }
 
 // Limits of the sizes, in MiB: FAT32 needs 33 at least, and nobody wants a
 // slot that a person mistyped.
@@ -112,6 +128,12 @@ func (p Product) check() error {
 		return fmt.Errorf("disk.state = %d is not between %d and %d MiB", p.Disk.State, minState, maxState)
 	case p.Disk.Swap != 0 && (p.Disk.Swap < minSwap || p.Disk.Swap > maxSwap):
 		return fmt.Errorf("disk.swap = %d is neither 0 nor between %d and %d MiB", p.Disk.Swap, minSwap, maxSwap)
+	}
+	switch u := p.State.Unlock; {
+	case u != "" && u != TPM && u != Passphrase:
+		return fmt.Errorf("state.unlock = %q is neither %q nor %q", u, TPM, Passphrase)
+	case u == Passphrase && p.Release.Floor > 0:
+		return fmt.Errorf("release.floor = %d with state.unlock = %q: without a TPM no machine can keep a floor", p.Release.Floor, u)
 	}
 	if p.Services == nil {
 		return errors.New("services is missing: an empty list says that there are none")

@@ -21,6 +21,8 @@ esp = 1024
 slot = 256
 state = 512
 swap = 64
+[state]
+unlock = "tpm"
 [[assertions]]
 assert = "never console -> network:*"
 why = "it needs none"
@@ -36,6 +38,7 @@ func TestParse(t *testing.T) {
 		[]string{"console", "logd"},
 		Release{"1.20.3", 7, 5, toml.LocalDate{Year: 2026, Month: 11, Day: 23}},
 		Disk{1024, 256, 512, 64},
+		State{TPM},
 		[]Assertion{{"never console -> network:*", "it needs none"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -60,6 +63,9 @@ func TestParseRefuses(t *testing.T) {
 		{`slot = 256`, ``, "disk.slot = 0 is not between 16 and 65536 MiB"},
 		{`state = 512`, `state = 1`, "disk.state = 1 is not between 64 and 16777216 MiB"},
 		{`swap = 64`, "swap = 15", "disk.swap = 15 is neither 0 nor between 16 and 1048576 MiB"},
+		{`unlock = "tpm"`, `unlock = "TPM"`, `state.unlock = "TPM" is neither "tpm" nor "passphrase"`},
+		{`unlock = "tpm"`, `unlock = "passphrase"`, `release.floor = 5 with state.unlock = "passphrase": without a TPM no machine can keep a floor`},
+		{`unlock = "tpm"`, `lock = "tpm"`, "line 15: unknown key [state lock]"},
 		{`services = ["console", "logd"]`, ``, "services is missing: an empty list says that there are none"},
 		{`"logd"]`, `"../logd"]`, `services has "../logd", which is not a name of image/services, once`},
 		{`"logd"]`, `"console"]`, `services has "console", which is not a name of image/services, once`},
@@ -71,6 +77,18 @@ func TestParseRefuses(t *testing.T) {
 		_, err := Parse([]byte(strings.Replace(whole, test.old, test.new, 1)))
 		if err == nil || err.Error() != test.want {
 			t.Errorf("Parse with %s for %s = %v, want %s", test.new, test.old, err, test.want)
+		}
+	}
+}
+
+func TestByPassphrase(t *testing.T) {
+	for _, test := range []struct {
+		state string
+		want  bool
+	}{{"", false}, {"[state]\nunlock = \"tpm\"\n", false}, {"[state]\nunlock = \"passphrase\"\n", true}} {
+		text := strings.NewReplacer("[state]\nunlock = \"tpm\"\n", test.state, "floor = 5", "floor = 0").Replace(whole)
+		if p, err := Parse([]byte(text)); err != nil || p.ByPassphrase() != test.want {
+			t.Errorf("Parse with %q opens by a passphrase: %t, %v, want %t", test.state, p.ByPassphrase(), err, test.want)
 		}
 	}
 }

@@ -30,6 +30,7 @@ type Manifest struct {
 	SecurityVersion uint64  `json:"security_version"`
 	SourceDateEpoch int64   `json:"source_date_epoch"` // seconds since 1970
 	Development     bool    `json:"development"`       // signed with keys that nobody guards
+	Unlock          string  `json:"unlock"`            // what opens the state volume: TPM or Passphrase
 	Core            Core    `json:"core"`
 	UKI             UKI     `json:"uki"`
 	Disk            File    `json:"disk"`
@@ -37,6 +38,13 @@ type Manifest struct {
 	SBOM            File    `json:"sbom"`
 	Inputs          []Input `json:"inputs"`
 }
+
+// What opens the state volume. By a passphrase, nothing binds it to the machine
+// and no floor stops an older release.
+const (
+	TPM        = "tpm"
+	Passphrase = "passphrase"
+)
 
 // Core is the image of a slot: file system, verity tree, parity.
 type Core struct {
@@ -155,6 +163,8 @@ func (m Manifest) check() error {
 	switch {
 	case m.SecurityVersion == 0:
 		return errors.New("security_version is missing")
+	case m.Unlock != TPM && m.Unlock != Passphrase:
+		return fmt.Errorf("unlock is neither %q nor %q", TPM, Passphrase)
 	case m.SourceDateEpoch <= 0:
 		return errors.New("source_date_epoch is missing")
 	case m.Core.DataBlocks == 0 || m.Core.HashOffset != m.Core.DataBlocks*block:

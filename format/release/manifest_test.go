@@ -13,7 +13,7 @@ func digest(c string) string { return strings.Repeat(c, 64) }
 
 func valid() Manifest {
 	return Manifest{
-		Version: "1.2.3", Product: "gateway", Hardware: "qemu", SecurityVersion: 1, SourceDateEpoch: 1, Development: true,
+		Version: "1.2.3", Product: "gateway", Hardware: "qemu", SecurityVersion: 1, SourceDateEpoch: 1, Development: true, Unlock: TPM,
 		Core: Core{digest("0"), 4096 * 6, digest("1"), digest("2"), 2, 8192, 16384, 2},
 		UKI: UKI{
 			digest("3"), 10, "console=ttyS0 <a&b>",

@@ -53,6 +53,7 @@ type Parts struct {
 	OSRelease string
 
 	SecurityVersion, Floor uint64 // for the TPM: format/pcrsig
+	Passphrase             bool   // a person opens the state volume: nothing is signed for a TPM
 }
 
 // Make assembles and signs a UKI, and predicts what it does to PCR 11.
@@ -65,17 +66,19 @@ func Make(s *sdk.SDK, store keys.Store, parts Parts) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	policyKey, err := keys.PublicKeyPEM(store, keys.Policy)
-	if err != nil {
-		return nil, err
-	}
 	sections := []uki.Section{
 		{Name: ".osrel", Data: []byte(parts.OSRelease)},
 		{Name: ".cmdline", Data: []byte(parts.Cmdline)},
 		{Name: ".uname", Data: []byte(parts.Release)},
-		{Name: ".pcrpkey", Data: policyKey},
 		{Name: ".initrd", Data: parts.Initramfs},
 		{Name: ".linux", Data: kernel},
+	}
+	if !parts.Passphrase {
+		policyKey, err := keys.PublicKeyPEM(store, keys.Policy)
+		if err != nil {
+			return nil, err
+		}
+		sections = slices.Insert(sections, 3, uki.Section{Name: ".pcrpkey", Data: policyKey})
 	}
 	release, err := osrelease.Parse(parts.OSRelease)
 	if err != nil {
@@ -96,6 +99,20 @@ func Make(s *sdk.SDK, store keys.Store, parts Parts) (*Image, error) {
 		return nil, err
 	}
 	image := &Image{Main: measured.measure(profile.Main), Recovery: measured.measure(profile.Recovery)}
+	pe := measured.pe
+	if !parts.Passphrase {
+		if pe, err = signMeasured(store, parts, stub, sections, profiles, image); err != nil {
+			return nil, err
+		}
+	}
+	if image.Data, err = keys.SignPE(store, pe); err != nil {
+		return nil, fmt.Errorf("cannot sign the UKI: %w", err)
+	}
+	return image, nil
+}
+
+// signMeasured assembles the UKI again, with what is signed for the TPM.
+func signMeasured(store keys.Store, parts Parts, stub []byte, sections, profiles []uki.Section, image *Image) ([]byte, error) {
 	signer, err := store.Signer(keys.Policy)
 	if err != nil {
 		return nil, err
@@ -113,10 +130,7 @@ func Make(s *sdk.SDK, store keys.Store, parts Parts) (*Image, error) {
 	if !reflect.DeepEqual(whole.measure(profile.Main), image.Main) || !reflect.DeepEqual(whole.measure(profile.Recovery), image.Recovery) {
 		return nil, errors.New("internal error: the signature for the TPM changes what is signed")
 	}
-	if image.Data, err = keys.SignPE(store, whole.pe); err != nil {
-		return nil, fmt.Errorf("cannot sign the UKI: %w", err)
-	}
-	return image, nil
+	return whole.pe, nil
 }
 
 // assembled is an unsigned UKI and what is in each of its profiles.

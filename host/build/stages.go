@@ -86,7 +86,7 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 	signed := b.kernel.Cmdline + " " + cmdline.Core{
 		Version: id.Version, RootHash: image.Tree.Root, Salt: image.Tree.Salt, DataBlocks: image.Tree.DataBlocks,
 		HashOffset: image.HashOffset, FECOffset: image.FECOffset, FECRoots: core.Roots,
-		Swap: b.product.Disk.Swap > 0, Development: b.store.Development(),
+		Swap: b.product.Disk.Swap > 0, Passphrase: b.product.ByPassphrase(), Development: b.store.Development(),
 	}.String()
 	recovery, err := b.store.Recovery()
 	if err != nil {
@@ -100,6 +100,7 @@ func (b *builder) assemble(ctx context.Context, programs map[string]program.Prog
 	boot, err := bootimage.Make(b.sdk, b.store, bootimage.Parts{
 		Kernel: b.kernel.Image, Release: b.kernel.Release, Initramfs: initramfs, Cmdline: signed, OSRelease: b.osRelease(),
 		SecurityVersion: b.product.Release.SecurityVersion, Floor: b.product.Release.Floor,
+		Passphrase: b.product.ByPassphrase(),
 	})
 	if err != nil {
 		return err
@@ -206,6 +207,9 @@ func (b *builder) osRelease() string {
 		{Key: "CLOISON_HARDWARE", Value: b.Hardware},
 		{Key: "CLOISON_SECURITY_VERSION", Value: strconv.FormatUint(r.SecurityVersion, 10)},
 	}
+	if b.product.ByPassphrase() {
+		fields = append(fields, osrelease.Field{Key: "CLOISON_UNLOCK", Value: release.Passphrase})
+	}
 	if b.store.Development() {
 		fields[3].Value += " DEVELOPMENT BUILD"
 		fields = append(fields, osrelease.Field{Key: "VARIANT_ID", Value: "development"}, osrelease.Field{Key: "VARIANT", Value: "DEVELOPMENT BUILD"})
@@ -243,9 +247,13 @@ func (b *builder) manifest(id core.Identity, image *core.Image, boot *bootimage.
 		return err
 	}
 	uki := sha256.Sum256(boot.Data)
+	unlock := release.TPM
+	if b.product.ByPassphrase() {
+		unlock = release.Passphrase
+	}
 	m := release.Manifest{
 		Version: id.Version, Product: b.product.Name, Hardware: b.Hardware,
-		SecurityVersion: b.product.Release.SecurityVersion, SourceDateEpoch: id.Epoch, Development: b.store.Development(),
+		SecurityVersion: b.product.Release.SecurityVersion, SourceDateEpoch: id.Epoch, Development: b.store.Development(), Unlock: unlock,
 		Core: release.Core{
 			SHA256: coreFile.SHA256, Size: coreFile.Size,
 			RootHash: hex.EncodeToString(image.Tree.Root[:]), Salt: hex.EncodeToString(image.Tree.Salt[:]),

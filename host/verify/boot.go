@@ -59,8 +59,7 @@ func (v *verifier) boot(name string, image []byte, disk io.ReaderAt, partitions 
 		recovery := pcr.UKI(profiles[1])
 		v.record(PCR11, name+" (recovery)", v.measured(recovery, func(u release.UKI) release.Measured { return u.Recovery }), "%x when ready", pcr.Phases(recovery, phases...))
 	}
-	signed, err := v.tpmPolicy(registers, content[".pcrpkey"], content[".pcrsig"])
-	v.record(TPMPolicy, name, err, "security version %d, floor %d", signed.SecurityVersion, signed.Floor)
+	v.unlock(name, core, registers, content)
 	v.initramfs(name, content[".initrd"], content[".cmdline"])
 	if errLine != nil {
 		v.record(Slot, name, errNotReached(CommandLine), "")
@@ -92,8 +91,12 @@ func (v *verifier) ukiSections(name string, image []byte, content map[string][]b
 		return fmt.Errorf("the file is called %s, .osrel says %s %s, the command line %s", called, says.Get("ID"), says.Get("VERSION_ID"), core.Version)
 	case development != core.Development:
 		return fmt.Errorf("development build: .osrel says %v, the command line %v", development, core.Development)
+	case (says.Get("CLOISON_UNLOCK") == release.Passphrase) != core.Passphrase:
+		return fmt.Errorf("a passphrase opens the state volume: .osrel says %q, the command line %v", says.Get("CLOISON_UNLOCK"), core.Passphrase)
 	case v.manifest == nil:
 		return nil
+	case (v.manifest.Unlock == release.Passphrase) != core.Passphrase:
+		return fmt.Errorf("a passphrase opens the state volume: the manifest says %q, the command line %v", v.manifest.Unlock, core.Passphrase)
 	case !bytes.Equal(image, v.uki):
 		return fmt.Errorf("it is not the UKI that stands beside the disk")
 	case core.Version != v.manifest.Version || development != v.manifest.Development:
@@ -169,6 +172,23 @@ func (v *verifier) measured(start [32]byte, of func(release.UKI) release.Measure
 		return fmt.Errorf("the manifest has %s, and %s after the last phase", manifest.PCR11, last)
 	}
 	return nil
+}
+
+// unlock checks what machines give the state volume to.
+func (v *verifier) unlock(name string, core cmdline.Core, start [32]byte, content map[string][]byte) {
+	if !core.Passphrase {
+		signed, err := v.tpmPolicy(start, content[".pcrpkey"], content[".pcrsig"])
+		v.record(TPMPolicy, name, err, "security version %d, floor %d", signed.SecurityVersion, signed.Floor)
+		return
+	}
+	var err error
+	for _, section := range []string{".pcrpkey", ".pcrsig"} {
+		if _, ok := content[section]; ok {
+			err = fmt.Errorf("a passphrase opens the state volume, and there is a section %s for a TPM", section)
+		}
+	}
+	v.record(TPMPolicy, name, err, "none: a passphrase opens the state volume, no rollback floor, no binding to the machine")
+	v.note("NO TPM: %s opens its state volume by a passphrase; no TPM binds it to the machine, and none stops an older release or tells a first boot from an emptied disk", name)
 }
 
 // tpmPolicy checks that machines will give the state volume to this UKI, and to

@@ -51,6 +51,19 @@ func Open(node string) (*TPM, error) {
 	return &TPM{fd: fd, deadline: Deadline}, nil
 }
 
+// Named reports whether the firmware tells of a TPM 2.0 (TCG ACPI Specification,
+// section 7.3), which may come up later. sysfs must be mounted.
+func Named() (bool, error) {
+	_, err := os.Stat("/sys/firmware/acpi/tables/TPM2")
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot tell whether there is a TPM: %w", err)
+	}
+	return true, nil
+}
+
 // EventLog reads the firmware's event log of the first TPM: securityfs must be
 // mounted at its usual place (Linux, Documentation/security/tpm/tpm_event_log.rst).
 func EventLog() ([]byte, error) {

@@ -30,6 +30,7 @@ import (
 	"cloison/linux/tpm"
 	"cloison/linux/uevent"
 	"cloison/target/refusal"
+	"cloison/target/seal"
 )
 
 const (
@@ -71,6 +72,9 @@ type machine struct {
 	tpm     *tpm.TPM
 	events  *uevent.Socket
 	profile profile.Profile
+	// What the signed command line says: the state volume opens by a passphrase.
+	// Then tpm may be nil.
+	byPassphrase bool
 }
 
 // Main is the initramfs. It does not return.
@@ -123,11 +127,12 @@ func (m *machine) run(start time.Duration) error {
 		return err
 	}
 	m.say("initramfs of %s", core.Version)
+	m.byPassphrase = core.Passphrase
 	if m.profile, err = readProfile(); err != nil {
 		return err
 	}
 	if m.profile == profile.Recovery {
-		m.say("recovery boot: the TPM opens nothing, the recovery passphrase does")
+		m.say("recovery boot: the recovery passphrase opens the state volume, nothing else does")
 	}
 
 	// 4. Without Secure Boot nothing above this line means anything.
@@ -144,17 +149,21 @@ func (m *machine) run(start time.Duration) error {
 
 	// 6. Measure that the initramfs runs, before acting on anything from the
 	// disk: secrets sealed to this phase are out of reach of what comes later.
-	if m.tpm, err = waitTPM(m.events); err != nil {
+	if err := m.openTPM(); err != nil {
 		return err
 	}
-	defer m.tpm.Close() // each command is answered before the next
-	if err := m.tpm.Extend(PhasePCR, []byte("enter-initrd")); err != nil {
+	if m.tpm != nil {
+		defer m.tpm.Close() // each command is answered before the next
+	}
+	if err := m.extend(PhasePCR, []byte("enter-initrd")); err != nil {
 		return err
 	}
 
 	// 7. What reached the kernel or the initramfs besides the UKI was measured.
-	if err := checkUnsigned(m.tpm, m.profile); err != nil {
-		return err
+	if m.tpm != nil {
+		if err := checkUnsigned(m.tpm, m.profile); err != nil {
+			return err
+		}
 	}
 
 	// 8. Find the partition that holds the signed root hash.
@@ -187,13 +196,13 @@ func (m *machine) run(start time.Duration) error {
 
 	// 10. Open the state volume: the TPM gives its key to the phase that we
 	// are in, and to no other. On the first boot, make it. In a recovery boot the
-	// recovery passphrase opens it.
+	// recovery passphrase opens it. Some products ask for a passphrase instead.
 	if err := showTools(); err != nil {
 		return err
 	}
 	facts := bootfacts.Facts{
 		Command: text, Slot: slot.Label, Device: slot.Device, ESP: slot.ESP,
-		Verity: node, Mapping: mapping, GPTBackup: slot.GPTBackup, Swap: cmp.Or(slot.Swap, bootfacts.NoSwap), Initramfs: start, Opened: opened,
+		Verity: node, Mapping: mapping, GPTBackup: slot.GPTBackup, Measured: m.tpm != nil, Swap: cmp.Or(slot.Swap, bootfacts.NoSwap), Initramfs: start, Opened: opened,
 	}
 	if err := m.openState(slot, &facts); err != nil {
 		return err
@@ -205,12 +214,12 @@ func (m *machine) run(start time.Duration) error {
 
 	// 11. Close the initramfs's phase. From here on nothing can be unsealed that
 	// only the initramfs may have.
-	if err := m.tpm.Extend(PhasePCR, []byte("leave-initrd")); err != nil {
+	if err := m.extend(PhasePCR, []byte("leave-initrd")); err != nil {
 		return err
 	}
 
 	// 12. Leave PID 1 a note: it cannot find these out again.
-	if err := writeNote(facts); err != nil {
+	if err := m.writeNote(facts); err != nil {
 		return err
 	}
 
@@ -274,6 +283,43 @@ func readProfile() (profile.Profile, error) {
 	return profile.Parse(b)
 }
 
+// openTPM opens the TPM. Without one no boot goes on, but that of a product
+// whose state volume a passphrase opens: that one is then not measured, and with
+// a TPM it is measured and nothing else.
+func (m *machine) openTPM() (err error) {
+	if !m.byPassphrase {
+		m.tpm, err = waitTPM(m.events)
+		return err
+	}
+	named, err := tpm.Named()
+	if err != nil {
+		return err
+	}
+	if !named {
+		m.say("no TPM: this boot is not measured; nothing binds the state volume to this machine or stops an older release")
+		return nil
+	}
+	if m.tpm, err = waitTPM(m.events); err != nil {
+		return err
+	}
+	m.say("the TPM measures this boot and keeps nothing of the state volume: nothing binds it to this machine or stops an older release")
+	// A machine whose TPM has a volume's key runs no product that makes do
+	// without it, or who holds the machine could choose that it does.
+	marked, err := seal.Marked(m.tpm)
+	if err == nil && marked {
+		err = errors.New("this TPM keeps the key of a state volume, and this product asks for a passphrase: to use it here, clear the TPM in the firmware's menu first")
+	}
+	return err
+}
+
+// extend measures, where there is a TPM.
+func (m *machine) extend(index int, data []byte) error {
+	if m.tpm == nil {
+		return nil
+	}
+	return m.tpm.Extend(index, data)
+}
+
 func waitTPM(events announcements) (*tpm.TPM, error) {
 	end := time.Now().Add(tpmDeadline)
 	for {
@@ -294,14 +340,18 @@ func (sysfs) Disks() ([]block.Disk, error)                      { return block.D
 func (sysfs) Partitions(disk string) ([]block.Partition, error) { return block.Partitions(disk) }
 func (sysfs) Open(node string) (block.Device, error)            { return block.Open(node) }
 
-func writeNote(f bootfacts.Facts) error {
+func (m *machine) writeNote(f bootfacts.Facts) error {
 	err := os.MkdirAll(filepath.Dir(bootfacts.Note), 0o755)
 	if err == nil {
 		err = os.WriteFile(bootfacts.Note, []byte(f.String()), 0o400)
 	}
 	// What the stub took from the UKI for the TPM goes along: PID 1 raises the
 	// TPM's floor with it.
-	for from, to := range map[string]string{stubKey: bootfacts.PolicyKey, stubSignature: bootfacts.PolicySignature} {
+	files := map[string]string{stubKey: bootfacts.PolicyKey, stubSignature: bootfacts.PolicySignature}
+	if m.byPassphrase {
+		files = nil // nothing is signed for a TPM
+	}
+	for from, to := range files {
 		var b []byte
 		if err == nil {
 			b, err = os.ReadFile(from)

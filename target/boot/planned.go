@@ -40,6 +40,9 @@ func (m *machine) plan(espNode string, by state.Sealer, volume *state.Volume) ([
 	if err != nil || len(updates) == 0 {
 		return nil, err
 	}
+	if m.byPassphrase {
+		return nil, errors.New("this product makes none, for no TPM keeps its state volume: change the databases in the firmware's menu")
+	}
 	values := map[uint32][32]byte{}
 	for _, index := range eventlog.PCRs {
 		if values[index], err = m.tpm.PCR(int(index)); err != nil {

@@ -22,18 +22,6 @@ const personDeadline = 10 * time.Minute
 // openState opens the state volume, or makes it on the first boot, and notes
 // what PID 1 needs to know of it.
 func (m *machine) openState(on slot, facts *bootfacts.Facts) error {
-	key, err := os.ReadFile(stubKey)
-	if err != nil {
-		return fmt.Errorf("cannot read the UKI's policy key: %w", err)
-	}
-	signature, err := os.ReadFile(stubSignature)
-	if err != nil {
-		return fmt.Errorf("cannot read the UKI's TPM policy: %w", err)
-	}
-	release, err := seal.ParseRelease(key, signature)
-	if err != nil {
-		return err
-	}
 	recovery, err := os.ReadFile("/recovery.pub")
 	if err != nil {
 		return fmt.Errorf("cannot read the recovery key: %w", err)
@@ -46,18 +34,22 @@ func (m *machine) openState(on slot, facts *bootfacts.Facts) error {
 	if err != nil {
 		return err
 	}
-	sealer, err := seal.Open(m.tpm, release)
-	if err != nil {
-		return err
-	}
-	volume, err := m.openVolume(state.Machine{
-		Device: on.State, At: newRoot + state.Folder, Seal: sealer, Say: m.say,
+	where := state.Machine{
+		Device: on.State, At: newRoot + state.Folder, Say: m.say,
 		Grow: func() error { return grow(on.Disk, m.say) },
 		ESP:  on.ESP, RecoveryKey: recovery, About: escrow.About{Product: says.Get("CLOISON_PRODUCT"), Release: says.Get("VERSION_ID")},
 		Measure: func(uuid string, id seal.Identity) error {
-			return m.tpm.Extend(StatePCR, fmt.Appendf(nil, "cloison-state:%s:%x", uuid, id))
+			return m.extend(StatePCR, fmt.Appendf(nil, "cloison-state:%s:%x", uuid, id))
 		},
-	})
+	}
+	var sealer *seal.Sealer
+	if !m.byPassphrase {
+		if sealer, err = m.openSealer(); err != nil {
+			return err
+		}
+		where.Seal = sealer
+	}
+	volume, err := m.openVolume(where)
 	if err != nil {
 		return err
 	}
@@ -66,15 +58,43 @@ func (m *machine) openState(on slot, facts *bootfacts.Facts) error {
 	}
 	facts.State, facts.StateUUID, facts.StateMade = on.State, volume.UUID, volume.First
 	facts.StateUnlock = volume.Unlock
-	facts.StateToken, facts.StateRecovery = fmt.Sprintf("%d of %d", volume.Token, volume.Tokens), volume.Recovery
+	facts.StateToken, facts.StateRecovery = "none", volume.Recovery
+	if !m.byPassphrase {
+		facts.StateToken = fmt.Sprintf("%d of %d", volume.Token, volume.Tokens)
+	}
 	facts.Unsealed = clock.SinceBoot()
 	m.say("state volume %s open, mounted at %s", volume.UUID, state.Folder)
 	return nil
 }
 
-// openVolume asks the TPM or, in a recovery boot, the person at the console.
+// openSealer readies the TPM to be asked, by what is signed for it.
+func (m *machine) openSealer() (*seal.Sealer, error) {
+	key, err := os.ReadFile(stubKey)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the UKI's policy key: %w", err)
+	}
+	signature, err := os.ReadFile(stubSignature)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the UKI's TPM policy: %w", err)
+	}
+	release, err := seal.ParseRelease(key, signature)
+	if err != nil {
+		return nil, err
+	}
+	return seal.Open(m.tpm, release)
+}
+
+// openVolume asks the TPM or the person at the console.
 func (m *machine) openVolume(on state.Machine) (state.Volume, error) {
-	if m.profile != profile.Recovery {
+	var ask func(state.Machine) (state.Volume, error)
+	switch recovery := m.profile == profile.Recovery; {
+	case recovery && m.byPassphrase:
+		ask = state.Machine.RecoverChosen
+	case recovery:
+		ask = state.Machine.Recover
+	case m.byPassphrase:
+		ask = state.Machine.OpenChosen
+	default:
 		return on.Open()
 	}
 	prompt, err := terminal.OpenPrompt(personDeadline)
@@ -82,6 +102,6 @@ func (m *machine) openVolume(on state.Machine) (state.Volume, error) {
 		return state.Volume{}, err
 	}
 	on.Console = prompt
-	volume, err := on.Recover()
+	volume, err := ask(on)
 	return volume, errors.Join(err, prompt.Close())
 }

@@ -25,6 +25,19 @@ type Recovery struct {
 // NewRecovery makes a recovery passphrase for the secret. recoveryKey is the
 // integrator's public key in PEM.
 func NewRecovery(secret Secret, recoveryKey []byte) (Recovery, error) {
+	r, err := NewPassphrase(recoveryKey)
+	if err == nil {
+		r.Token, err = wrap(r.Passphrase, secret)
+	}
+	if err != nil {
+		return Recovery{}, err
+	}
+	return r, nil
+}
+
+// NewPassphrase makes a recovery passphrase where no TPM has a secret: there is
+// no token.
+func NewPassphrase(recoveryKey []byte) (Recovery, error) {
 	key, err := escrow.ParsePublic(recoveryKey)
 	if err != nil {
 		return Recovery{}, err
@@ -32,11 +45,7 @@ func NewRecovery(secret Secret, recoveryKey []byte) (Recovery, error) {
 	var random [16]byte
 	rand.Read(random[:]) // never fails: the program ends instead (crypto/rand)
 	text := passphrase.Print(random)
-	token, err := wrap(text, secret)
-	if err != nil {
-		return Recovery{}, err
-	}
-	return Recovery{text, token, func(about escrow.About) (escrow.Record, error) {
+	return Recovery{Passphrase: text, recipient: func(about escrow.About) (escrow.Record, error) {
 		return escrow.Encrypt(key, about, text)
 	}}, nil
 }

@@ -128,6 +128,9 @@ func (s *Sealer) Provisioned() (bool, error) {
 	return there == written, err
 }
 
+// Marked reports whether a TPM belongs to a volume, whatever release asks.
+func Marked(t TPM) (bool, error) { return (&Sealer{tpm: t}).Provisioned() }
+
 // Provision prepares the TPM and seals a new secret for the current PCR 7.
 // Until Commit it can be done again. The token's keyslot is for the caller to
 // set.

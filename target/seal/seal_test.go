@@ -37,6 +37,12 @@ func TestRecover(t *testing.T) {
 		}
 		r.Token.Secret[i] ^= 1
 	}
+	if r, err := NewPassphrase(public); err != nil || r.Token.Secret != nil || r.Passphrase == "" {
+		t.Errorf("NewPassphrase = %+v, %v, want a passphrase without a token", r, err)
+	}
+	if _, err := NewPassphrase(nil); err == nil {
+		t.Error("NewPassphrase without the integrator's key = nil error")
+	}
 	if _, err := NewRecovery(secret, nil); err == nil {
 		t.Error("NewRecovery without the integrator's key = nil error")
 	}

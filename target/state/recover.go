@@ -73,7 +73,7 @@ func (m Machine) recover() (Volume, error) {
 	if err := lost(head, provisioned); err != nil {
 		return Volume{}, err
 	}
-	h, err := luks2.Parse(head)
+	h, err := luks2.Parse(head, luks2.Sealed)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -191,51 +191,66 @@ func (m Machine) refusal(h luks2.Header, v *Volume) (why, err error) {
 	return why, nil
 }
 
-// askPassphrase asks until the passphrase opens the token. All that it says goes
-// to the console: the kernel's log reaches it when it pleases, and then stands
-// behind the question.
-func (m Machine) askPassphrase(uuid string, why error, token sealtoken.Recovery) (seal.Secret, error) {
+// askPassphrase asks until the recovery passphrase opens the token.
+func (m Machine) askPassphrase(uuid string, why error, token sealtoken.Recovery) (secret seal.Secret, err error) {
 	refused := "The TPM has its key, and keeps it from a recovery boot: nothing is wrong that can be seen."
 	if why != nil {
 		refused = fmt.Sprintf("Without recovery it is refused: %v.", why)
 	}
+	err = m.askRecovery(uuid, refused, func(text string) (wrong bool, err error) {
+		secret, err = seal.Recover(text, token)
+		return true, err
+	})
+	return secret, err
+}
+
+// askRecovery asks until the recovery passphrase opens the volume. All that it
+// says goes to the console: the kernel's log reaches it when it pleases, and then
+// stands behind the question.
+func (m Machine) askRecovery(uuid, refused string, try func(text string) (wrong bool, err error)) error {
 	err := m.Console.Tell("\nRECOVERY of state volume " + uuid + "\n" + refused + "\n" +
 		"Type its recovery passphrase: 28 letters and digits, in groups of four. Upper or\n" +
 		"lower case, with or without hyphens. It is not shown. The integrator has it: cloison recover.\n")
 	if err != nil {
-		return seal.Secret{}, err
+		return err
 	}
+	return m.ask("recovery passphrase", passphrase.Parse, try)
+}
+
+// ask asks until what is typed opens the volume. read returns what was meant, or
+// that it can be no such passphrase: then it is not tried.
+func (m Machine) ask(what string, read func(string) (string, error), try func(text string) (wrong bool, err error)) error {
 	for wrong, mistyped := 0, 0; ; {
-		typed, err := m.Console.AskSecret("recovery passphrase: ")
+		typed, err := m.Console.AskSecret(what + ": ")
 		if err != nil {
-			return seal.Secret{}, err
+			return err
 		}
-		text, err := passphrase.Parse(typed)
+		text, err := read(typed)
 		if err != nil {
 			if mistyped++; mistyped == mistypedMost {
-				return seal.Secret{}, fmt.Errorf("%d times something was typed that is no recovery passphrase", mistyped)
+				return fmt.Errorf("%d times something was typed that is no %s", mistyped, what)
 			}
 			if err := m.Console.Tell(fmt.Sprintf("Mistyped: %v.\n", err)); err != nil {
-				return seal.Secret{}, err
+				return err
 			}
 			continue
 		}
-		secret, err := seal.Recover(text, token)
-		if err == nil {
-			return secret, nil
+		isWrong, err := try(text)
+		if err == nil || !isWrong {
+			return err
 		}
 		wrong++
 		time.Sleep(tryDelay)
 		if wrong == wrongTries {
-			return seal.Secret{}, fmt.Errorf("%d wrong recovery passphrases: %w", wrong, err)
+			return fmt.Errorf("%d wrong %ss: %w", wrong, what, err)
 		}
 		if err := m.Console.Tell(fmt.Sprintf("Wrong: it is not the one of this volume. %d more can be tried.\n", wrongTries-wrong)); err != nil {
-			return seal.Secret{}, err
+			return err
 		}
 	}
 }
 
-// askReseal asks whether to seal. No clear answer is no.
+// askReseal asks whether to seal.
 func (m Machine) askReseal(belongs bool) (bool, error) {
 	where := "This machine's TPM belongs to this volume already, but refuses it as it is."
 	if !belongs {
@@ -248,8 +263,13 @@ func (m Machine) askReseal(belongs bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	return m.askYes("seal it to this machine")
+}
+
+// askYes asks for yes or no. No clear answer is no.
+func (m Machine) askYes(question string) (bool, error) {
 	for range unclearMost {
-		answer, err := m.Console.Ask("seal it to this machine? yes or no: ")
+		answer, err := m.Console.Ask(question + "? yes or no: ")
 		if err != nil {
 			return false, err
 		}

@@ -226,6 +226,7 @@ func TestReseal(t *testing.T) {
 	_, recovery := newRecovery(t)
 	recovery.Token.Keyslot = recoverySlot
 	h := luks2.Header{
+		Kind: luks2.Sealed,
 		UUID: "0f0e0d0c-0b0a-4908-8706-050403020100", Sequence: 5, Digest: luks2.Digest{Iterations: 1000},
 		Keyslots: map[int]luks2.Keyslot{0: {Area: 32 << 10, Iterations: 1000}, 1: {Area: 32<<10 + 385024, Iterations: 1000}},
 		Tokens: map[int]json.RawMessage{
@@ -268,7 +269,7 @@ func TestReseal(t *testing.T) {
 		for _, damaged := range [][2]int{{0, 0}, {0, luks2.MetadataSize}, {luks2.MetadataSize, 2 * luks2.MetadataSize}} {
 			b := bytes.Clone(after)
 			clear(b[damaged[0]:damaged[1]])
-			got, err := luks2.Parse(b)
+			got, err := luks2.Parse(b, luks2.Sealed)
 			if err != nil {
 				t.Fatalf("%s: without bytes %v: %v", test.name, damaged, err)
 			}

@@ -12,6 +12,10 @@
 //	LUKS2         refuse                    open it
 //	other         refuse                    refuse
 //
+// In a product that a passphrase opens there is no mark, and no column on the
+// right: a volume that somebody has emptied looks like a first boot. A person is
+// asked then, and told so (docs/decisions/0014-no-tpm.md).
+//
 // It needs cryptsetup and mke2fs, device-mapper with crypt and integrity, and
 // ext4. Source: cryptsetup(8), mke2fs(8), LUKS2 On-Disk Format Specification
 // 1.1.1; docs/decisions/0007-state-volume.md.
@@ -20,6 +24,7 @@ package state
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -92,7 +97,7 @@ type Machine struct {
 	// read.
 	Measure func(uuid string, id seal.Identity) error
 	Say     func(format string, args ...any)
-	// Console is for Recover alone.
+	// Console is who types a passphrase; Open needs none.
 	Console Console
 }
 
@@ -175,7 +180,7 @@ func decide(head []byte, provisioned bool) (provision bool, err error) {
 
 // unlock opens the volume that the TPM was provisioned for.
 func (m Machine) unlock(head []byte) (Volume, error) {
-	h, err := luks2.Parse(head)
+	h, err := luks2.Parse(head, luks2.Sealed)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -267,12 +272,7 @@ func (m Machine) mount() error {
 
 // provision makes the volume. The order is such that power may fail anywhere.
 func (m Machine) provision() (Volume, error) {
-	m.Say("state volume: making it on %s", m.Device)
-	if err := m.Grow(); err != nil {
-		return Volume{}, err
-	}
-	// 1. Say that it is being made, before anything else is on the disk.
-	if err := block.Write(m.Device, unfinished, 0); err != nil {
+	if err := m.begin(); err != nil {
 		return Volume{}, err
 	}
 	// 2. The keys. What an attempt before this one had sealed is lost with it.
@@ -285,17 +285,34 @@ func (m Machine) provision() (Volume, error) {
 		return Volume{}, err
 	}
 	token.Keyslot, recovery.Token.Keyslot = keySlot, recoverySlot
+	v := Volume{Token: sealToken, Tokens: 1, Unlock: bootfacts.TPM, secret: secret}
+	return m.make(v, recovery, protection{
+		kind: luks2.Sealed, key: secret.Key[:], recovery: recovery.Passphrase,
+		tokens: map[int]json.RawMessage{sealToken: token.Print(), recoveryToken: recovery.Token.Print()},
+	})
+}
+
+// begin says on the disk that the volume is being made, before anything else is
+// there (1).
+func (m Machine) begin() error {
+	m.Say("state volume: making it on %s", m.Device)
+	if err := m.Grow(); err != nil {
+		return err
+	}
+	return block.Write(m.Device, unfinished, 0)
+}
+
+// make does all that follows the keys.
+func (m Machine) make(v Volume, recovery seal.Recovery, p protection) (Volume, error) {
 	// 3. The header, in memory.
-	h, head, err := makeHeader(m.Device, secret, token, recovery)
+	h, head, err := makeHeader(m.Device, p)
 	if err != nil {
 		return Volume{}, err
 	}
-	v := Volume{
-		UUID: h.UUID, Identity: Identity(h), First: true, Token: sealToken, Tokens: 1, Recovery: true, Unlock: bootfacts.TPM,
-		device: m.Device, header: h, secret: secret,
-	}
+	v.UUID, v.Identity, v.First, v.Recovery = h.UUID, Identity(h), true, true
+	v.device, v.header = m.Device, h
 	// 4. The volume and its file system.
-	err = openVolume(m.Device, keySlot, secret.Key[:])
+	err = openVolume(m.Device, keySlot, p.key)
 	if err = errors.Join(err, os.Remove(headerFile)); err != nil {
 		return Volume{}, err
 	}
@@ -328,12 +345,14 @@ func (m Machine) provision() (Volume, error) {
 	}
 	power.Sync()
 	// 8. The mark in the TPM, at once or not at all: from here on this volume is
-	// opened and nothing is made.
-	if err := m.Seal.Commit(secret, v.Identity); err != nil {
-		return Volume{}, err
+	// opened and nothing is made. Without a TPM step 9 decides that.
+	if p.kind == luks2.Sealed {
+		if err := m.Seal.Commit(v.secret, v.Identity); err != nil {
+			return Volume{}, err
+		}
 	}
 	// 9. The first block, which makes it a volume for everybody else. Where this
-	// is cut off the next boot does it.
+	// is cut off and there is a mark, the next boot does it.
 	if err := block.Write(m.Device, head[:blockSize], 0); err != nil {
 		return Volume{}, err
 	}

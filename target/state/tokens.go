@@ -75,7 +75,7 @@ func Forget(device, uuid string, keep ...[32]byte) (removed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	h, err := luks2.Parse(head)
+	h, err := luks2.Parse(head, luks2.Sealed)
 	if err != nil {
 		return 0, err
 	}

@@ -22,6 +22,7 @@ func token(pcr7 [32]byte) json.RawMessage {
 
 func volumeHeader() luks2.Header {
 	return luks2.Header{
+		Kind: luks2.Sealed,
 		UUID: testUUID, Sequence: 4,
 		Keyslots: map[int]luks2.Keyslot{0: {Area: 32768, Iterations: 1000}, 1: {Area: 32768 + 385024, Iterations: 1000}},
 		Tokens:   map[int]json.RawMessage{sealToken: token(first), recoveryToken: sealtoken.Recovery{Keyslot: 1, Secret: []byte{3}}.Print()},
@@ -47,7 +48,7 @@ func onDisk(t *testing.T, device string) luks2.Header {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := luks2.Parse(head)
+	h, err := luks2.Parse(head, luks2.Sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func TestHeaderCut(t *testing.T) {
 	for _, at := range []int{luks2.MetadataSize, 0} { // as writeHeader does
 		for n := 0; n <= luks2.MetadataSize; n += 512 {
 			copy(head[at:], text[at:at+n])
-			got, err := luks2.Parse(head)
+			got, err := luks2.Parse(head, luks2.Sealed)
 			if err != nil || got.Sequence != old.Sequence && got.Sequence != next.Sequence {
 				t.Fatalf("cut %d bytes into the copy at %d: %v, %v", n, at, got.Sequence, err)
 			}

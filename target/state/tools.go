@@ -8,13 +8,12 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
 	"cloison/format/luks2"
-	"cloison/format/sealtoken"
 	"cloison/linux/process"
-	"cloison/target/seal"
 )
 
 // The C programs. They take keys from descriptors only, and are killed when
@@ -35,6 +34,24 @@ var environment = []string{"DM_DISABLE_UDEV=1", "LC_ALL=C", "PATH=/nonexistent"}
 // that stretching them would protect nothing and cost each boot.
 const iterations = "1000"
 
+// random stretches a key that is random, chosen a passphrase that is not.
+var (
+	random = []string{"--hash", "sha256", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", iterations}
+	chosen = []string{
+		"--hash", "sha256", "--pbkdf", "argon2id", "--pbkdf-force-iterations", strconv.Itoa(luks2.Argon2Time),
+		"--pbkdf-memory", strconv.Itoa(luks2.Argon2Memory), "--pbkdf-parallel", strconv.Itoa(luks2.Argon2Lanes),
+	}
+	stretch = map[luks2.Kind][]string{luks2.Sealed: random, luks2.Chosen: chosen}
+)
+
+// protection is what opens a new volume.
+type protection struct {
+	kind     luks2.Kind
+	key      []byte // of keySlot
+	recovery string // passphrase of recoverySlot
+	tokens   map[int]json.RawMessage
+}
+
 func run(path string, inputs [][]byte, args ...string) error {
 	_, err := process.Run(process.Command{Path: path, Args: args, Env: environment, Inputs: inputs, Deadline: toolDeadline})
 	return err
@@ -42,45 +59,65 @@ func run(path string, inputs [][]byte, args ...string) error {
 
 // makeHeader formats the volume, but for the file system, and returns its
 // header, as it will stand on the disk. It leaves it in headerFile, too.
-func makeHeader(device string, secret seal.Secret, token sealtoken.Token, recovery seal.Recovery) (luks2.Header, []byte, error) {
+func makeHeader(device string, p protection) (luks2.Header, []byte, error) {
 	fail := func(err error) (luks2.Header, []byte, error) { return luks2.Header{}, nil, err }
-	err := run(cryptsetup, [][]byte{secret.Key[:]}, "luksFormat", "--batch-mode", "--type", "luks2",
-		"--header", headerFile, "--offset", strconv.Itoa(luks2.HeaderSize/512),
-		"--luks2-metadata-size", strconv.Itoa(luks2.MetadataSize), "--luks2-keyslots-size", strconv.Itoa(luks2.HeaderSize-2*luks2.MetadataSize),
+	err := run(cryptsetup, [][]byte{p.key}, slices.Concat([]string{
+		"luksFormat", "--batch-mode", "--type", "luks2",
+		"--header", headerFile, "--offset", strconv.Itoa(luks2.HeaderSize / 512),
+		"--luks2-metadata-size", strconv.Itoa(luks2.MetadataSize), "--luks2-keyslots-size", strconv.Itoa(luks2.HeaderSize - 2*luks2.MetadataSize),
 		"--cipher", luks2.Cipher, "--key-size", "512", "--integrity", "hmac-sha256", "--integrity-no-wipe",
 		"--sector-size", strconv.Itoa(luks2.SectorSize), "--label", luks2.Label,
-		"--hash", "sha256", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", iterations,
-		"--key-slot", strconv.Itoa(keySlot), "--key-file", "-", device)
+		"--key-slot", strconv.Itoa(keySlot), "--key-file", "-",
+	}, stretch[p.kind], []string{device})...)
 	if err != nil {
 		return fail(err)
 	}
-	err = run(cryptsetup, [][]byte{secret.Key[:], []byte(recovery.Passphrase)}, "luksAddKey", "--batch-mode",
-		"--pbkdf", "pbkdf2", "--hash", "sha256", "--pbkdf-force-iterations", iterations,
-		"--key-slot", strconv.Itoa(keySlot), "--new-key-slot", strconv.Itoa(recoverySlot),
-		"--key-file", "-", headerFile, "/proc/self/fd/3")
-	if err != nil {
+	if err := addKey(keySlot, p.key, recoverySlot, []byte(p.recovery), random); err != nil {
 		return fail(err)
 	}
-	head, err := os.ReadFile(headerFile)
-	if err != nil {
-		return fail(err)
-	}
-	if len(head) > luks2.HeaderSize || len(head) < 2*luks2.MetadataSize {
-		return fail(fmt.Errorf("cryptsetup made a header of %d bytes", len(head)))
-	}
-	head = append(head, make([]byte, luks2.HeaderSize-len(head))...)
-	h, err := luks2.Parse(head)
+	h, head, err := headerOfTool(p.kind)
 	if err != nil {
 		return fail(err)
 	}
 	h.Sequence++
-	h.Tokens = map[int]json.RawMessage{sealToken: token.Print(), recoveryToken: recovery.Token.Print()}
+	h.Tokens = p.tokens
 	text, err := h.Print()
 	if err != nil {
 		return fail(err)
 	}
 	copy(head, text)
 	return h, head, os.WriteFile(headerFile, head, 0o600)
+}
+
+// addKey has a second key open a keyslot of the header in headerFile.
+func addKey(by int, key []byte, slot int, added []byte, stretched []string) error {
+	return run(cryptsetup, [][]byte{key, added}, slices.Concat([]string{
+		"luksAddKey", "--batch-mode",
+		"--key-slot", strconv.Itoa(by), "--new-key-slot", strconv.Itoa(slot), "--key-file", "-",
+	}, stretched, []string{headerFile, "/proc/self/fd/3"})...)
+}
+
+// headerOfTool reads what cryptsetup has made of headerFile.
+func headerOfTool(kind luks2.Kind) (luks2.Header, []byte, error) {
+	head, err := os.ReadFile(headerFile)
+	if err != nil {
+		return luks2.Header{}, nil, err
+	}
+	if len(head) > luks2.HeaderSize || len(head) < 2*luks2.MetadataSize {
+		return luks2.Header{}, nil, fmt.Errorf("cryptsetup made a header of %d bytes", len(head))
+	}
+	head = append(head, make([]byte, luks2.HeaderSize-len(head))...)
+	h, err := luks2.Parse(head, kind)
+	return h, head, err
+}
+
+// noPermission is how cryptsetup ends when the passphrase is wrong (cryptsetup(8)).
+const noPermission = 2
+
+// isWrong reports whether a keyslot does not open with a passphrase.
+func isWrong(err error) bool {
+	var exit *process.ExitError
+	return errors.As(err, &exit) && exit.Code == noPermission
 }
 
 // openVolume makes the mapped devices from the header in headerFile.

@@ -36,6 +36,9 @@ func (f firmware) Write(v efisig.Variable, attributes uint32, update []byte) err
 // change does what was planned, now that the boot is good. Nothing that fails
 // here ends the machine: it runs, and starts again as it did.
 func (s *supervisor) change() error {
+	if s.facts.Core.Passphrase {
+		return nil // no TPM has tokens, and nothing was planned
+	}
 	if err := s.forget(); err != nil {
 		return s.warn("cannot remove tokens of the state volume: %v", err)
 	}

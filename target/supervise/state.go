@@ -31,11 +31,11 @@ const bootsFile = "boots"
 
 // sealed is what PID 1 knows of the state volume.
 type sealed struct {
-	seal    *seal.Sealer
-	machine string // machine-id
-	boots   uint64 // good ones, this one included once it is
-	floor   uint64 // of the TPM, once the boot is good
-	forged  uint64 // blocks that failed their authentication, as told
+	seal    *seal.Sealer // nil where a passphrase opens it
+	machine string       // machine-id
+	boots   uint64       // good ones, this one included once it is
+	floor   uint64       // of the TPM, once the boot is good
+	forged  uint64       // blocks that failed their authentication, as told
 }
 
 // openState looks at the state volume, which the initramfs has opened and
@@ -65,6 +65,9 @@ func (s *supervisor) openState() error {
 	}
 	if s.state.boots, err = readBoots(state.Folder); err != nil {
 		return fmt.Errorf("state volume on %s: %w", s.facts.State, err)
+	}
+	if s.facts.Core.Passphrase {
+		return nil
 	}
 	key, err := os.ReadFile(bootfacts.PolicyKey)
 	if err != nil {
@@ -106,6 +109,9 @@ func (s *supervisor) goodState() error {
 	text := strconv.FormatUint(s.state.boots, 10) + "\n"
 	if err := file.WriteAtomic(filepath.Join(state.Folder, bootsFile), []byte(text), 0o444); err != nil {
 		return fmt.Errorf("state volume on %s: %w", s.facts.State, err)
+	}
+	if s.facts.Core.Passphrase {
+		return nil // nothing could keep a floor
 	}
 	if s.facts.StateUnlock == bootfacts.Recovered {
 		// Somebody chose not to give the volume to this TPM: it may have no floor.
@@ -155,14 +161,17 @@ func (s *supervisor) closeState() error {
 
 // stateStatus fills in what the console shows of the volume.
 func (s *supervisor) stateStatus(st *Status) error {
-	tpm, err := s.state.seal.Status()
-	if err != nil {
-		return err
+	var tpm seal.Status
+	if !s.facts.Core.Passphrase {
+		var err error
+		if tpm, err = s.state.seal.Status(); err != nil {
+			return err
+		}
 	}
 	st.State = StateStatus{
 		Device: s.facts.State, UUID: s.facts.StateUUID, Made: s.facts.StateMade, Unlock: s.facts.StateUnlock, Token: s.facts.StateToken,
 		Recovery: s.facts.StateRecovery, Machine: s.state.machine, Boots: s.state.boots, Forged: s.state.forged,
-		TPM: tpm, Changes: s.changesRow(),
+		TPM: tpm, Changes: s.changesRow(), Passphrase: s.facts.Core.Passphrase, Measured: s.facts.Measured,
 	}
 	return nil
 }

@@ -58,6 +58,8 @@ type StateStatus struct {
 	Forged       uint64 // blocks found
 	TPM          seal.Status
 	Changes      string // of the Secure Boot databases, planned
+	Passphrase   bool   // the product uses no TPM for it: TPM is empty
+	Measured     bool   // there is a TPM, and it was told of the boot
 }
 
 // PCR is one value of the SHA-256 bank.
@@ -151,13 +153,31 @@ func (s StateStatus) rows(row func(name, format string, args ...any)) {
 	if s.Recovery {
 		recovery = "the recovery passphrase opens it, too"
 	}
-	switch s.Unlock {
-	case bootfacts.Recovered:
+	switch {
+	case s.Unlock == bootfacts.Recovered && s.Passphrase:
+		row("  opened by", "the recovery passphrase, for this boot alone")
+	case s.Unlock == bootfacts.Rechosen:
+		row("  opened by", "the recovery passphrase; another passphrase was chosen, which opens it from the next boot on")
+	case s.Unlock == bootfacts.Passphrase:
+		row("  opened by", "a passphrase that was typed; %s", recovery)
+	case s.Unlock == bootfacts.Recovered:
 		row("  opened by", "the recovery passphrase, for this boot alone: it was not sealed again")
-	case bootfacts.Resealed:
+	case s.Unlock == bootfacts.Resealed:
 		row("  opened by", "the recovery passphrase; sealed to the TPM again, which opens it from the next boot on")
 	default:
 		row("  opened by", "the TPM, token %s; %s", s.Token, recovery)
+	}
+	if s.Passphrase {
+		row("  policy", "none: NO rollback floor, NO binding to this machine; a first boot cannot be told from")
+		row("", "an emptied disk: whoever holds the disk and the passphrase has the volume")
+		row("  planned changes", "%s", s.Changes)
+		if s.Measured {
+			row("TPM", "measures the boot, keeps nothing of the state volume")
+		} else {
+			row("TPM", "none: this boot is not measured")
+		}
+		row("machine", "%s, boots found good: %d", s.Machine, s.Boots)
+		return
 	}
 	row("  policy", "PCR 7 as sealed; PCR 11 in the initramfs, signed; security version %d, floor %d", s.TPM.SecurityVersion, s.TPM.Floor)
 	row("  planned changes", "%s", s.Changes)
@@ -182,7 +202,14 @@ func (s Status) Marker() string {
 	if s.Development {
 		development = "yes"
 	}
-	return fmt.Sprintf("cloison: ready version=%s product=%s slot=%s roothash=%x secureboot=on development=%s security_version=%s ready_usec=%d memory_kib=%d repaired=%d state=%s unlock=%s floor=%d watchdog=%q",
+	tpm, floor := "seals", strconv.FormatUint(s.State.TPM.Floor, 10)
+	if s.State.Passphrase {
+		tpm, floor = "none", "none"
+		if s.State.Measured {
+			tpm = "measures"
+		}
+	}
+	return fmt.Sprintf("cloison: ready version=%s product=%s slot=%s roothash=%x secureboot=on development=%s security_version=%s ready_usec=%d memory_kib=%d repaired=%d state=%s unlock=%s tpm=%s floor=%s watchdog=%q",
 		s.Version, s.Product, strings.TrimPrefix(s.Slot, "core-"), s.RootHash, development, s.SecurityVersion,
-		s.Ready.Microseconds(), s.MemoryUsed, s.Repaired, s.State.UUID, s.State.Unlock, s.State.TPM.Floor, s.Watchdog)
+		s.Ready.Microseconds(), s.MemoryUsed, s.Repaired, s.State.UUID, s.State.Unlock, tpm, floor, s.Watchdog)
 }

@@ -46,7 +46,7 @@ type supervisor struct {
 	facts    bootfacts.Facts
 	release  osrelease.Release
 	vars     efivar.Store
-	tpm      *tpm.TPM
+	tpm      *tpm.TPM // nil where there is none: such a boot is not measured
 	watchdog *watchdog.Watchdog
 	services []*hosted // in the order of their start
 	beginner *run      // who is to be told the status once all are ready, or nil
@@ -145,10 +145,14 @@ func (s *supervisor) run() error {
 	}
 
 	// 7. Measure that the system is set up and nobody else ran so far.
-	if s.tpm, err = tpm.Open(tpm.Node); err != nil {
-		return err
+	if s.facts.Measured {
+		if s.tpm, err = tpm.Open(tpm.Node); err != nil {
+			return err
+		}
+	} else if !s.facts.Core.Passphrase {
+		return errors.New("the initramfs has found no TPM, which this product needs")
 	}
-	if err := s.tpm.Extend(phasePCR, []byte("sysinit")); err != nil {
+	if err := s.extend("sysinit"); err != nil {
 		return err
 	}
 
@@ -176,6 +180,14 @@ func (s *supervisor) run() error {
 		return err
 	}
 	return s.loop()
+}
+
+// extend measures a phase.
+func (s *supervisor) extend(phase string) error {
+	if s.tpm == nil {
+		return nil
+	}
+	return s.tpm.Extend(phasePCR, []byte(phase))
 }
 
 func (s *supervisor) arm() error {
@@ -219,6 +231,9 @@ func (s *supervisor) identify() error {
 	if d := s.release.Get("VARIANT_ID") == "development"; d != s.facts.Core.Development {
 		return fmt.Errorf("the image says development %t, the signed command line %t", d, s.facts.Core.Development)
 	}
+	if p := s.release.Get("CLOISON_UNLOCK") == string(bootfacts.Passphrase); p != s.facts.Core.Passphrase {
+		return fmt.Errorf("the image says that a passphrase opens the state volume: %t, the signed command line %t", p, s.facts.Core.Passphrase)
+	}
 	for _, key := range []string{"CLOISON_PRODUCT", "CLOISON_SECURITY_VERSION", "PRETTY_NAME"} {
 		if s.release.Get(key) == "" {
 			return fmt.Errorf("the image does not say its %s", key)
@@ -243,7 +258,7 @@ func (s *supervisor) allReady() error {
 		return err
 	}
 	// 3. Measure.
-	if err := s.tpm.Extend(phasePCR, []byte("ready")); err != nil {
+	if err := s.extend("ready"); err != nil {
 		return err
 	}
 	if err := s.countRepairs(); err != nil {

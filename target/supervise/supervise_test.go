@@ -72,7 +72,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("String() =\n%s\nwant\n%s", got, want)
 	}
 	want = "cloison: ready version=0.1.0 product=gateway slot=a roothash=ab" + zeros +
-		" secureboot=on development=yes security_version=1 ready_usec=900000 memory_kib=27648 repaired=3 state=ace2b901-fb15-4954-891c-b292f6d07a49 unlock=tpm floor=1 watchdog=\"i6300ESB timer, 30s\""
+		" secureboot=on development=yes security_version=1 ready_usec=900000 memory_kib=27648 repaired=3 state=ace2b901-fb15-4954-891c-b292f6d07a49 unlock=tpm tpm=seals floor=1 watchdog=\"i6300ESB timer, 30s\""
 	if got := s.Marker(); got != want {
 		t.Errorf("Marker() = %s, want %s", got, want)
 	}
@@ -86,6 +86,28 @@ func TestStatus(t *testing.T) {
 		s.State.Unlock = unlock
 		if !strings.Contains(s.String(), want) || !strings.Contains(s.Marker(), " unlock="+string(unlock)+" ") {
 			t.Errorf("String() and Marker() of a volume opened by %s are\n%s\n%s", unlock, s, s.Marker())
+		}
+	}
+	for _, test := range []struct {
+		unlock   bootfacts.Unlock
+		measured bool
+		says     []string
+		marker   string
+	}{
+		{bootfacts.Passphrase, false, []string{"a passphrase that was typed; the recovery passphrase opens it, too", "NO rollback floor, NO binding to this machine", "none: this boot is not measured"}, " unlock=passphrase tpm=none floor=none "},
+		{bootfacts.Passphrase, true, []string{"NO rollback floor", "measures the boot, keeps nothing of the state volume"}, " unlock=passphrase tpm=measures floor=none "},
+		{bootfacts.Recovered, false, []string{"the recovery passphrase, for this boot alone\n", "NO rollback floor"}, " unlock=recovery tpm=none floor=none "},
+		{bootfacts.Rechosen, false, []string{"another passphrase was chosen"}, " unlock=rechosen tpm=none floor=none "},
+	} {
+		p := s
+		p.State.Passphrase, p.State.Unlock, p.State.Measured, p.State.TPM = true, test.unlock, test.measured, seal.Status{}
+		for _, say := range test.says {
+			if !strings.Contains(p.String(), say) {
+				t.Errorf("String() of a volume opened by %s does not say %q:\n%s", test.unlock, say, p)
+			}
+		}
+		if !strings.Contains(p.Marker(), test.marker) || strings.Contains(p.String(), "provisioned") {
+			t.Errorf("String() and Marker() of a volume opened by %s are\n%s\n%s", test.unlock, p, p.Marker())
 		}
 	}
 	s.Development = false

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"cloison/host/build"
 	"cloison/host/machine"
 )
 
@@ -123,16 +124,27 @@ func within() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), deadline)
 }
 
-// disk [-setup-mode | -provisioned]: a fresh machine with a copy of the image.
-// Its firmware has the keys, or is in setup mode. A provisioned one has had its
-// first boot already, which was found good.
+// disk [-setup-mode | -provisioned | -variant NAME]: a fresh machine with a copy
+// of the image. Its firmware has the keys, or is in setup mode. A provisioned one
+// has had its first boot already, which was found good. The image may be that of
+// a variant.
 func (s *stage) disk(ts *testscript.TestScript, args []string) {
 	s.leave()
 	dir := ts.MkAbs("machine")
 	var err error
+	image := s.image
+	if len(args) == 2 && args[0] == "-variant" {
+		made, ok := s.variant[args[1]]
+		if !ok {
+			ts.Fatalf("no variant %s", args[1])
+		}
+		out, err := made()
+		must(ts, err)
+		image, args = filepath.Join(out, build.DiskName), nil
+	}
 	switch strings.Join(args, " ") {
 	case "":
-		s.folder, err = s.template.Folder(s.sdk, dir, s.image)
+		s.folder, err = s.template.Folder(s.sdk, dir, image)
 	case "-setup-mode":
 		if s.folder, err = machine.OpenFolder(dir); err == nil {
 			if err = s.folder.Reset(); err == nil {
@@ -142,7 +154,7 @@ func (s *stage) disk(ts *testscript.TestScript, args []string) {
 	case "-provisioned":
 		s.folder, err = s.provisionedCopy(dir)
 	default:
-		ts.Fatalf("want disk [-setup-mode | -provisioned]")
+		ts.Fatalf("want disk [-setup-mode | -provisioned | -variant NAME]")
 	}
 	must(ts, err)
 }

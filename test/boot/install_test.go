@@ -25,6 +25,8 @@ func (b *bench) variants(t *testing.T) map[string]func() (string, error) {
 	for _, v := range []buildtest.Variant{
 		// A release of which PID 1 does what an attacker would who took it over.
 		{Name: "rogue", Version: "90.0.0", SecurityVersion: b.facts.SecurityVersion, Floor: b.facts.SecurityVersion, Init: "cloison/test/boot/rogue"},
+		// A product whose state volume a passphrase opens.
+		{Name: "passphrase", Version: "92.0.0", SecurityVersion: b.facts.SecurityVersion, Unlock: "passphrase"},
 		// A later release, which ends going back.
 		{Name: "next", Version: "91.0.0", SecurityVersion: b.facts.SecurityVersion + 1, Floor: b.facts.SecurityVersion + 1},
 		// A product that swaps.

@@ -200,7 +200,7 @@ func readHeader(ts *testscript.TestScript, name string) luks2.Header {
 	b := make([]byte, 2*luks2.MetadataSize)
 	_, err = io.ReadFull(f, b)
 	must(ts, err)
-	h, err := luks2.Parse(b)
+	h, err := luks2.Parse(b, luks2.Sealed)
 	must(ts, err)
 	return h
 }

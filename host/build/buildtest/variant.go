@@ -21,6 +21,7 @@ type Variant struct {
 	SecurityVersion uint64
 	Floor           uint64
 	Swap            uint64 // MiB; 0: the product does not swap
+	Unlock          string // of the state volume; "" leaves it
 	Init            string // import path of a package whose Main takes the place of PID 1; "" leaves it
 }
 
@@ -75,9 +76,13 @@ func (v Variant) change(copied, product string) error {
 	if err != nil {
 		return err
 	}
-	for key, value := range map[string]string{
+	values := map[string]string{
 		"version": strconv.Quote(v.Version), "security_version": strconv.FormatUint(v.SecurityVersion, 10), "floor": strconv.FormatUint(v.Floor, 10),
-	} {
+	}
+	if v.Unlock != "" {
+		values["unlock"] = strconv.Quote(v.Unlock)
+	}
+	for key, value := range values {
 		line := regexp.MustCompile(`(?m)^` + key + ` = .*$`)
 		if n := len(line.FindAll(text, -1)); n != 1 {
 			return fmt.Errorf("%s has %d lines %s = …", declaration, n, key)

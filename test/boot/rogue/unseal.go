@@ -73,7 +73,7 @@ func (r *rogue) thief() (*thief, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
-	header, err := luks2.Parse(head)
+	header, err := luks2.Parse(head, luks2.Sealed)
 	if err != nil {
 		return nil, err
 	}
