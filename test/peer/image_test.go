@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -187,34 +186,11 @@ func TestImagePCR11(t *testing.T) {
 		t.Fatalf("the UKI has %d profiles, want 2", len(profiles))
 	}
 	for i, ours := range []release.Measured{b.manifest.UKI.Measured, b.manifest.UKI.Recovery} {
-		args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short"}
+		var paths []string
 		for _, p := range ours.PhasesPCR11 {
-			args = append(args, "--phase="+p.Path)
+			paths = append(paths, p.Path)
 		}
-		for _, s := range profiles[i] {
-			if s.Name == ".pcrsig" { // signs the value, and so is not measured
-				continue
-			}
-			name := strings.TrimPrefix(s.Name, ".")
-			args = append(args, "--"+name+"="+writeFile(t, dir, name, s.Data))
-		}
-		out, err := tools.Output(context.Background(), sdk.Step{Args: args, ReadOnly: []string{dir}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var peer struct {
-			SHA256 []struct {
-				Phase string `json:"phase"`
-				Hash  string `json:"hash"`
-			} `json:"sha256"`
-		}
-		if err := json.Unmarshal(out, &peer); err != nil {
-			t.Fatalf("%v in %s", err, out)
-		}
-		var theirs []release.Phase
-		for _, p := range peer.SHA256 {
-			theirs = append(theirs, release.Phase{Path: p.Phase, PCR11: p.Hash})
-		}
+		theirs := systemdMeasure(t, tools, dir, profiles[i], paths)
 		if !slices.Equal(theirs, ours.PhasesPCR11) {
 			t.Errorf("profile %d: systemd-measure gives %v, the manifest has %v", i, theirs, ours.PhasesPCR11)
 		}

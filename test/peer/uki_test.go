@@ -15,6 +15,7 @@ import (
 
 	"cloison/format/authenticode"
 	"cloison/format/pcr"
+	"cloison/format/release"
 	"cloison/format/uki"
 	"cloison/host/keys"
 	"cloison/host/sdk"
@@ -276,45 +277,53 @@ func TestPCR11(t *testing.T) {
 		{"no .pcrpkey", ".pcrpkey"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short"}
-			for _, p := range paths {
-				args = append(args, "--phase="+p)
-			}
-			var measured []uki.Section
-			for _, s := range sections {
-				if s.Name == test.skip {
-					continue
-				}
-				measured = append(measured, s)
-				if s.Name != ".pcrsig" { // has no option: it is never measured
-					name := strings.TrimPrefix(s.Name, ".")
-					args = append(args, "--"+name+"="+writeFile(t, dir, name, s.Data))
-				}
-			}
-			out, err := tools.Output(context.Background(), sdk.Step{Args: args, ReadOnly: []string{dir}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var peer struct {
-				SHA256 []struct {
-					Phase string `json:"phase"`
-					Hash  string `json:"hash"`
-				} `json:"sha256"`
-			}
-			if err := json.Unmarshal(out, &peer); err != nil {
-				t.Fatalf("%v in %s", err, out)
-			}
-			if len(peer.SHA256) != len(paths) {
-				t.Fatalf("systemd-measure gave %d values, want %d: %s", len(peer.SHA256), len(paths), out)
-			}
-			for i, p := range peer.SHA256 {
+			measured := slices.DeleteFunc(slices.Clone(sections), func(s uki.Section) bool { return s.Name == test.skip })
+			for i, p := range systemdMeasure(t, tools, dir, measured, paths) {
 				got := pcr.Phases(pcr.UKI(measured), phases[:i]...)
-				if hex.EncodeToString(got[:]) != p.Hash {
-					t.Errorf("PCR 11 after %q = %x, want %s", p.Phase, got, p.Hash)
+				if hex.EncodeToString(got[:]) != p.PCR11 {
+					t.Errorf("PCR 11 after %q = %x, want %s", p.Path, got, p.PCR11)
 				}
 			}
 		})
 	}
+}
+
+// systemdMeasure has systemd-measure predict PCR 11 of a UKI's sections, after
+// each path of phases.
+func systemdMeasure(t *testing.T, tools *sdk.SDK, dir string, sections []uki.Section, paths []string) []release.Phase {
+	t.Helper()
+	args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short"}
+	for _, p := range paths {
+		args = append(args, "--phase="+p)
+	}
+	for _, s := range sections {
+		if s.Name == ".pcrsig" { // signs the value, and so is not measured
+			continue
+		}
+		name := strings.TrimPrefix(s.Name, ".")
+		args = append(args, "--"+name+"="+writeFile(t, dir, name, s.Data))
+	}
+	out, err := tools.Output(context.Background(), sdk.Step{Args: args, ReadOnly: []string{dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said struct {
+		SHA256 []struct {
+			Phase string `json:"phase"`
+			Hash  string `json:"hash"`
+		} `json:"sha256"`
+	}
+	if err := json.Unmarshal(out, &said); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(said.SHA256) != len(paths) {
+		t.Fatalf("systemd-measure gave %d values, want %d: %s", len(said.SHA256), len(paths), out)
+	}
+	var phases []release.Phase
+	for _, p := range said.SHA256 {
+		phases = append(phases, release.Phase{Path: p.Phase, PCR11: p.Hash})
+	}
+	return phases
 }
 
 // TestSignPE: sbverify takes what we sign and refuses a stranger's
