@@ -36,7 +36,7 @@ const maxBlocks = 1 << 40
 // start of the partition, multiples of BlockSize; DataBlocks counts blocks of
 // BlockSize bytes.
 type Core struct {
-	Version        string // of the release; see CheckVersion
+	Version        string // of the release; see checkVersion
 	RootHash, Salt [32]byte
 	DataBlocks     uint64 // blocks of the file system
 	HashOffset     uint64 // of the verity superblock
@@ -79,7 +79,7 @@ func parse(text string) (Core, error) {
 		name string
 		set  func(string) error
 	}{
-		{"version", func(s string) error { c.Version = s; return CheckVersion(s) }},
+		{"version", func(s string) error { c.Version = s; return checkVersion(s) }},
 		{"roothash", func(s string) error { return digest(s, &c.RootHash) }},
 		{"salt", func(s string) error { return digest(s, &c.Salt) }},
 		{"data_blocks", func(s string) error { return number(s, &c.DataBlocks) }},
@@ -118,7 +118,7 @@ func parse(text string) (Core, error) {
 
 // Check reports whether the values fit together.
 func (c Core) Check() error {
-	if err := CheckVersion(c.Version); err != nil {
+	if err := checkVersion(c.Version); err != nil {
 		return fmt.Errorf("version: %w", err)
 	}
 	switch {
@@ -177,10 +177,10 @@ func (c Core) Size() uint64 {
 	return c.FECOffset + (c.CoveredBlocks()+data-1)/data*uint64(c.FECRoots)*BlockSize
 }
 
-// CheckVersion reports whether s can be a release version: 1 to 64 characters
+// checkVersion reports whether s can be a release version: 1 to 64 characters
 // of [0-9A-Za-z.~^-], the first a digit. "+" and "_" are left out because file
 // names on the ESP use them around the version (cloison_VERSION+TRIES.efi).
-func CheckVersion(s string) error {
+func checkVersion(s string) error {
 	if s == "" || len(s) > 64 || s[0] < '0' || s[0] > '9' {
 		return fmt.Errorf("%q is no version: want a digit, then at most 63 more characters", s)
 	}

@@ -25,17 +25,17 @@ type GUID [16]byte
 
 // Types of partitions that Cloison looks for.
 var (
-	Core = MustGUID("8d7b9a1e-5c0f-4e2b-9d58-c1015011c0de") // a slot: Cloison's own type
-	ESP  = MustGUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b") // EFI system partition, UEFI 2.10 table 5.8
+	Core = mustGUID("8d7b9a1e-5c0f-4e2b-9d58-c1015011c0de") // a slot: Cloison's own type
+	ESP  = mustGUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b") // EFI system partition, UEFI 2.10 table 5.8
 	// State is the state volume: a LUKS partition as every tool knows it (UAPI
 	// group, Discoverable Partitions Specification).
-	State = MustGUID("ca7d7ccb-63ed-4c53-861c-1742536059cc")
-	Swap  = MustGUID("0657fd6d-a4ab-43c4-84e5-0933c8433f4f") // likewise; encrypted anew at each boot
+	State = mustGUID("ca7d7ccb-63ed-4c53-861c-1742536059cc")
+	Swap  = mustGUID("0657fd6d-a4ab-43c4-84e5-0933c8433f4f") // likewise; encrypted anew at each boot
 )
 
-// MustGUID parses the canonical text of a GUID and panics on anything else. It
+// mustGUID parses the canonical text of a GUID and panics on anything else. It
 // is for constants.
-func MustGUID(s string) GUID {
+func mustGUID(s string) GUID {
 	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
 	if err != nil || len(b) != 16 {
 		panic("internal error: no GUID: " + s)

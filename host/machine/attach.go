@@ -11,8 +11,8 @@ import (
 	"cloison/format/hint"
 )
 
-// Leave is the key that leaves the console: Ctrl-], as of telnet(1).
-const Leave = 0x1d
+// leaveKey is the key that leaves the console: Ctrl-], as of telnet(1).
+const leaveKey = 0x1d
 
 // maxFailedBoots is how many resets in a row without a successful boot mean
 // that the machine will not come up. Two slots with three tries each, and
@@ -27,7 +27,7 @@ var (
 )
 
 // Attach connects the console to in and out until the machine ends, the user
-// presses Leave, or ctx ends; the last two are no error. The end of in is
+// presses leaveKey, or ctx ends; the last two are no error. The end of in is
 // not the end: a machine without a keyboard runs on. Stages of the boot are
 // told to say, one call a stage. It fails when the machine fails, when the
 // firmware finds nothing that it may boot, and when the guest resets again
@@ -80,13 +80,13 @@ func (m *Machine) Attach(ctx context.Context, in io.Reader, out io.Writer, say f
 	}
 }
 
-// copyKeys types what is read from in. It returns true at Leave, false at
+// copyKeys types what is read from in. It returns true at leaveKey, false at
 // the end of in or of the machine.
 func copyKeys(console io.Writer, in io.Reader) bool {
 	buf := make([]byte, 256)
 	for {
 		n, err := in.Read(buf)
-		keys, _, leave := bytes.Cut(buf[:n], []byte{Leave})
+		keys, _, leave := bytes.Cut(buf[:n], []byte{leaveKey})
 		if _, writeErr := console.Write(keys); writeErr != nil {
 			return leave
 		}

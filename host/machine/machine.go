@@ -249,12 +249,6 @@ func (m *Machine) Wait() (Exit, error) {
 // Resets is a channel that gets a value at each reset of the machine.
 func (m *Machine) Resets() <-chan string { return m.qmp.resets }
 
-// PressPower presses the power button (ACPI).
-func (m *Machine) PressPower(ctx context.Context) error {
-	_, err := m.qmp.execute(ctx, "system_powerdown", nil)
-	return err
-}
-
 // Reset presses the reset button.
 func (m *Machine) Reset(ctx context.Context) error {
 	_, err := m.qmp.execute(ctx, "system_reset", nil)

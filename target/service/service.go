@@ -88,8 +88,8 @@ func Notify() (*Notifier, error) {
 // Ready says that the service answers from now on.
 func (n *Notifier) Ready() error { return n.say("ready") }
 
-// Alive says that it works, for the watchdog of its declaration.
-func (n *Notifier) Alive() error { return n.say("alive") }
+// alive says that it works, for the watchdog of its declaration.
+func (n *Notifier) alive() error { return n.say("alive") }
 
 func (n *Notifier) say(word string) error {
 	// PID 1 reads; one that does not has ended the machine's usefulness, too.
@@ -103,7 +103,7 @@ func (n *Notifier) say(word string) error {
 // and returns check's error, or that of the way.
 func (n *Notifier) KeepAlive(every time.Duration, check func() error) error {
 	for range time.Tick(every) {
-		if err := errors.Join(check(), n.Alive()); err != nil {
+		if err := errors.Join(check(), n.alive()); err != nil {
 			return err
 		}
 	}
