@@ -96,7 +96,11 @@ func Open(ctx context.Context, o Options) (*Kernel, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return nil, err
 	}
-	unlock, err := file.Lock(ctx, filepath.Join(cache, "lock"))
+	// A kernel that is there is whole, and nobody has to wait for another one's.
+	if kernel, err := load(done); err == nil {
+		return kernel, nil
+	}
+	unlock, err := lock(ctx, o.Log, filepath.Join(cache, "lock"))
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +120,15 @@ func Open(ctx context.Context, o Options) (*Kernel, error) {
 	}
 	stage.Done("%s", kernel.Release)
 	return kernel, nil
+}
+
+// lock lets one kernel be built at a time: it takes all processors for itself.
+func lock(ctx context.Context, log *progress.Log, path string) (unlock func(), err error) {
+	if unlock, err = file.TryLock(path); err == nil {
+		return unlock, nil
+	}
+	log.Say("another build makes a kernel: wait for it")
+	return file.Lock(ctx, path)
 }
 
 // ask joins the fragments of a hardware profile.
