@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -173,14 +175,25 @@ func (s *stage) stateTokens(ts *testscript.TestScript, args []string) {
 			to.Tokens[n] = token
 		}
 	}
-	to.Sequence++
-	text, err := to.Print()
+	writeHeader(ts, path(ts, args[1]), to)
+}
+
+// state-forget VOLUME: takes the TPM's tokens out of the header of a copy.
+func (s *stage) stateForget(ts *testscript.TestScript, args []string) {
+	want(ts, args, "VOLUME")
+	h := readHeader(ts, path(ts, args[0]))
+	maps.DeleteFunc(h.Tokens, func(_ int, token json.RawMessage) bool { return luks2.Type(token) == sealtoken.Type })
+	writeHeader(ts, path(ts, args[0]), h)
+}
+
+func writeHeader(ts *testscript.TestScript, name string, h luks2.Header) {
+	h.Sequence++
+	text, err := h.Print()
 	must(ts, err)
-	f, err := os.OpenFile(path(ts, args[1]), os.O_RDWR, 0)
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	must(ts, err)
 	_, err = f.WriteAt(text, 0)
-	must(ts, err)
-	must(ts, f.Close())
+	must(ts, errors.Join(err, f.Close()))
 }
 
 // tokens VOLUME COUNT: so many tokens of the TPM are in the header of a copy, as
