@@ -67,12 +67,19 @@ func (g *Group) Limit(l Limits) error {
 		{"memory.swap.max", strconv.FormatUint(l.Memory, 10)},
 		{"memory.oom.group", "1"},
 		{"pids.max", strconv.FormatUint(l.PIDs, 10)},
-		{"cpu.max", fmt.Sprintf("%d %d", l.CPU*period/100, period)},
 		{"cpu.weight", strconv.FormatUint(l.Weight, 10)},
 	} {
 		if err := write(g.path, f.name, f.value); err != nil {
 			return fmt.Errorf("cannot limit %s: %w", g.path, err)
 		}
+	}
+	return g.LimitCPU(l.CPU)
+}
+
+// LimitCPU sets that limit alone, in per cent of one processor.
+func (g *Group) LimitCPU(percent uint64) error {
+	if err := write(g.path, "cpu.max", fmt.Sprintf("%d %d", percent*period/100, period)); err != nil {
+		return fmt.Errorf("cannot limit %s: %w", g.path, err)
 	}
 	return nil
 }

@@ -366,15 +366,14 @@ func (m *machine) writeNote(f bootfacts.Facts) error {
 	return nil
 }
 
-// enter makes the core the root. Only /dev and /run go along: PID 1 mounts the
-// others itself, with its own options.
+// enter makes the core the root. PID 1 sets its own options on what goes along,
+// and mounts the rest. The EFI variables go along with /sys: who mounts them
+// reads each from the firmware, in System Management Mode.
 func enter() error {
-	for _, at := range []string{efivar.Dir, "/sys", "/proc"} {
-		if err := mount.Unmount(at); err != nil {
-			return err
-		}
+	if err := mount.Unmount("/proc"); err != nil {
+		return err
 	}
-	for _, at := range []string{"/dev", "/run"} {
+	for _, at := range []string{"/dev", "/run", "/sys"} {
 		if err := mount.Move(at, newRoot+at); err != nil {
 			return err
 		}

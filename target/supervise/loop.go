@@ -112,6 +112,9 @@ func (s *supervisor) notice(n notice) error {
 		return err
 	}
 	if h.stage == ready && was != ready {
+		if err := h.group.LimitCPU(uint64(h.Limits.CPU)); err != nil {
+			return err
+		}
 		return s.log.Printf(log.Info, "cloison: service %s is ready", h.Name)
 	}
 	return nil

@@ -20,6 +20,12 @@ import (
 // groups is the control group below which each service has its own.
 const groups = cgroup.Root + "/services"
 
+// startingCPU is what a service gets of a processor until it is ready, in per
+// cent, if that is more than its own limit: the box is made and the program loaded
+// within that limit, too, and others wait for it. How long that may last is
+// limited by the time that it has to become ready.
+const startingCPU = 100
+
 // weight is every service's share of busy processors.
 const weight = 100
 
@@ -337,6 +343,9 @@ func (s *supervisor) act(h *hosted, a action) error {
 		if populated {
 			h.deadline = time.Now().Add(time.Second)
 			return h.group.Kill()
+		}
+		if err := h.group.LimitCPU(max(startingCPU, uint64(h.Limits.CPU))); err != nil {
+			return err
 		}
 		if err := s.start(h); err != nil {
 			return fmt.Errorf("cannot start the service %s: %w", h.Name, err)

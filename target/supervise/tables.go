@@ -12,14 +12,14 @@ import (
 	"cloison/linux/sysctl"
 )
 
-// mounts is what is mounted in the core, in this order. /dev and /run come from
-// the initramfs; all places but those below /dev, /run and /sys are folders of
+// mounts is what is mounted in the core, in this order. /dev, /run and /sys with
+// the EFI variables come from the initramfs; all places but those below /dev, /run and /sys are folders of
 // the verified image.
 var mounts = []struct{ kind, at, options, why string }{
 	{"proc", "/proc", "nosuid,nodev,noexec,hidepid=invisible", "a process sees only its own user's"},
-	{"sysfs", "/sys", "nosuid,nodev,noexec,ro", "nobody configures devices by files"},
+	{"sysfs", "/sys", "remount,nosuid,nodev,noexec,ro", "nobody configures devices by files"},
 	{"cgroup2", cgroup.Root, "nosuid,nodev,noexec,nsdelegate", "groups of the services; PID 1 alone sees them"},
-	{"efivarfs", efivar.Dir, "nosuid,nodev,noexec,ro", "Secure Boot's state; written by nobody"},
+	{"efivarfs", efivar.Dir, "remount,nosuid,nodev,noexec,ro", "Secure Boot's state; written by nobody"},
 	{"devtmpfs", "/dev", "remount,nosuid,noexec,mode=0755", "device nodes, nothing to execute"},
 	{"devpts", "/dev/pts", "nosuid,noexec,mode=0600,ptmxmode=0000", "terminals; none can be opened yet"},
 	{"tmpfs", "/dev/shm", "nosuid,nodev,noexec,mode=1777,size=16m", "POSIX shared memory"},
