@@ -17,7 +17,7 @@ import (
 //	right     = "holds" capability [ "over" node ]
 //	          | ( "reaches" | "reads" | "writes" ) node
 //	node      = service | "init" | kind ":" name
-//	kind      = "socket" | "network" | "device" | "path" | "descriptor"
+//	kind      = "socket" | "network" | "interface" | "device" | "path" | "descriptor"
 //
 // Words are separated by one space. A name may end in "*", which stands for any
 // rest. "never" looks at all ways through the graph, the others at what a

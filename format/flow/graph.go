@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"cloison/format/network"
 	"cloison/format/service"
 )
 
@@ -24,13 +25,14 @@ const (
 	PID1       Kind = "init"
 	Socket     Kind = "socket"     // SERVICE/NAME
 	Network    Kind = "network"    // a network namespace
+	Interface  Kind = "interface"  // NETWORK/NAME: what lies behind is not ours
 	Device     Kind = "device"     // a device node
 	Path       Kind = "path"       // a file or folder that outlives a service
 	Descriptor Kind = "descriptor" // what PID 1 opens for services
 )
 
 // kinds in the order in which they are shown.
-var kinds = []Kind{Service, PID1, Socket, Descriptor, Network, Device, Path}
+var kinds = []Kind{Service, PID1, Socket, Descriptor, Network, Interface, Device, Path}
 
 // Node is one thing that information can be in.
 type Node struct {
@@ -75,12 +77,13 @@ var given = map[string]struct{ in, out, init bool }{
 // outputs is the node that all services with stdio = "log" write to.
 var outputs = Node{Descriptor, "outputs"}
 
-// New makes the graph of services, which have to fit together.
+// New makes the graph of services, which have to fit together, and of the networks
+// that they are in.
 //
 // Not in it, for it cannot be told from declarations: what the kernel shows to
 // everybody, such as the time and the load. PID 1 hears from each service that it
 // is ready or alive, two fixed words: that is no flow.
-func New(services []*service.Service) (*Graph, error) {
+func New(services []*service.Service, networks ...network.Network) (*Graph, error) {
 	if err := service.CheckTogether(services); err != nil {
 		return nil, err
 	}
@@ -103,6 +106,13 @@ func New(services []*service.Service) (*Graph, error) {
 		for _, name := range s.Uses {
 			// Nothing comes back from a datagram socket: its user has no address.
 			b.edge(self, Node{Socket, name}, types[name] != service.Datagram)
+		}
+	}
+	for _, n := range networks {
+		node := Node{Network, n.Name}
+		b.nodes = append(b.nodes, node)
+		for _, i := range n.Interfaces {
+			b.edge(node, Node{Interface, n.Name + "/" + i.Name}, true)
 		}
 	}
 	b.nest()

@@ -71,7 +71,7 @@ func capabilities(s *service.Service) []string {
 
 // shapes of the nodes in DOT, so that the kinds differ without colours.
 var shapes = map[Kind]string{
-	Service: "box", PID1: "box", Socket: "oval", Descriptor: "oval", Network: "hexagon", Device: "component", Path: "folder",
+	Service: "box", PID1: "box", Socket: "oval", Descriptor: "oval", Network: "hexagon", Interface: "diamond", Device: "component", Path: "folder",
 }
 
 // DOT prints the graph in the language of graphviz.

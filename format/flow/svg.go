@@ -20,6 +20,7 @@ var looks = map[Kind]look{
 	Socket:     {"socket", "#e0f2fe", "#0369a1", rounded(100), false},
 	Descriptor: {"descriptor from PID 1", "#f8fafc", "#475569", rounded(100), true},
 	Network:    {"network", "#fef3c7", "#b45309", hexagon, false},
+	Interface:  {"interface of the machine", "#fee2e2", "#b91c1c", hexagon, false},
 	Device:     {"device", "#f3e8ff", "#7e22ce", cut, false},
 	Path:       {"file or folder", "#dcfce7", "#15803d", folder, false},
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"cloison/format/flow"
+	"cloison/format/network"
 )
 
 // Product is one system that can be built.
@@ -24,9 +25,11 @@ type Product struct {
 	Name     string   `toml:"name"`
 	Title    string   `toml:"title"`    // one line for people
 	Services []string `toml:"services"` // names of declarations in image/services
-	Release  Release  `toml:"release"`
-	Disk     Disk     `toml:"disk"`
-	State    State    `toml:"state"`
+	// Networks are those that services can be in by their names.
+	Networks []network.Network `toml:"networks"`
+	Release  Release           `toml:"release"`
+	Disk     Disk              `toml:"disk"`
+	State    State             `toml:"state"`
 	// Assertions are about what can flow where; the build checks them.
 	Assertions []Assertion `toml:"assertions"`
 }
@@ -142,6 +145,9 @@ func (p Product) check() error {
 		if !nameForm.MatchString(name) || slices.Contains(p.Services[:i], name) {
 			return fmt.Errorf("services has %q, which is not a name of image/services, once", name)
 		}
+	}
+	if err := network.Check(p.Networks); err != nil {
+		return err
 	}
 	for i, a := range p.Assertions {
 		if _, err := flow.ParseAssertion(a.Assert); err != nil {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pelletier/go-toml/v2"
+
+	"cloison/format/network"
 )
 
 const whole = `name = "gateway"
@@ -23,6 +25,10 @@ state = 512
 swap = 64
 [state]
 unlock = "tpm"
+[[networks]]
+name = "outer"
+why = "strangers"
+interfaces = [{ name = "wan0", port = "0000:00:10.0" }]
 [[assertions]]
 assert = "never console -> network:*"
 why = "it needs none"
@@ -36,6 +42,7 @@ func TestParse(t *testing.T) {
 	want := Product{
 		"gateway", "Gateway",
 		[]string{"console", "logd"},
+		[]network.Network{{Name: "outer", Why: "strangers", Interfaces: []network.Interface{{Name: "wan0", Port: "0000:00:10.0"}}}},
 		Release{"1.20.3", 7, 5, toml.LocalDate{Year: 2026, Month: 11, Day: 23}},
 		Disk{1024, 256, 512, 64},
 		State{TPM},
@@ -70,6 +77,7 @@ func TestParseRefuses(t *testing.T) {
 		{`"logd"]`, `"../logd"]`, `services has "../logd", which is not a name of image/services, once`},
 		{`"logd"]`, `"console"]`, `services has "console", which is not a name of image/services, once`},
 		{`-> network:*`, `to network:*`, `assertions: cannot read the assertion "never console to network:*": "to" stands where "->" has to`},
+		{`"0000:00:10.0"`, `"eth0"`, `the network outer has the interface wan0 at "eth0", which is not the address of a PCI function like 0000:00:02.0`},
 		{`why = "it needs none"`, ``, `assertions: "never console -> network:*" has no reason of one line beside it`},
 		// What tests put in the place of PID 1 cannot get into a product.
 		{`"logd"]`, `"../../test/boot/rogue"]`, `services has "../../test/boot/rogue", which is not a name of image/services, once`},

@@ -10,11 +10,11 @@ const (
 	openWrites  = 0x3 | 0x40 | 0x200 | 0x400000
 	emptyPath   = 0x1000 // AT_EMPTY_PATH
 
-	unixFamily, inet, inet6 = 1, 2, 10
-	stream, datagram        = 1, 2
-	tcp, udp                = 6, 17
-	typeMask                = 0xf // SOCK_TYPE_MASK
-	int32Mask               = 0xffffffff
+	unixFamily, inet, inet6, netlink = 1, 2, 10, 16
+	stream, datagram, raw            = 1, 2, 3
+	tcp, udp                         = 6, 17
+	typeMask                         = 0xf // SOCK_TYPE_MASK
+	int32Mask                        = 0xffffffff
 )
 
 // condition holds when the argument, with the mask, is the value.
@@ -132,6 +132,11 @@ var Groups = []Group{
 		return join(
 			internet(inet), internet(inet6),
 			plain("connect", "bind"))
+	}},
+	{"netlink", "asking and, with CAP_NET_ADMIN, changing its network namespace", func() []rule {
+		return join(
+			[]rule{{"socket", []condition{{0, int32Mask, netlink}, {1, typeMask, raw}, {2, int32Mask, 0}}}}, // NETLINK_ROUTE
+			plain("bind"))
 	}},
 	{"listen", "waiting for connections at sockets that it makes", func() []rule {
 		return plain("bind", "listen")

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cloison/format/cmdline"
+	"cloison/format/network"
 	"cloison/format/osrelease"
 	"cloison/format/packagelist"
 	"cloison/format/release"
@@ -166,6 +167,11 @@ func (b *builder) core(ctx context.Context, id core.Identity, programs map[strin
 	for _, dir := range []string{"dev", "proc", "run", "sys", "tmp", "efi", "state"} {
 		files = append(files, core.File{Name: dir, Mode: fs.ModeDir})
 	}
+	networks, err := network.Print(b.product.Networks)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, core.File{Name: strings.TrimPrefix(network.Path, "/"), Mode: 0o444, Data: []byte(networks)})
 	compiled := map[string]string{}
 	for name, p := range programs {
 		compiled[name] = p.Path

@@ -14,6 +14,7 @@ import (
 	"cloison/format/flow"
 	"cloison/format/hint"
 	"cloison/format/nearest"
+	"cloison/format/network"
 	"cloison/format/product"
 	"cloison/format/service"
 )
@@ -56,7 +57,10 @@ func Services(tree string, p product.Product) ([]*service.Service, error) {
 		}
 		services = append(services, s)
 	}
-	return services, service.CheckTogether(services)
+	if err := service.CheckTogether(services); err != nil {
+		return nil, err
+	}
+	return services, network.CheckServices(services, p.Networks)
 }
 
 // Report is the graph of a product and what became of its assertions.
@@ -70,7 +74,7 @@ type Report struct {
 // Of makes the report of a product. That an assertion is broken is told by Err; an
 // error is one that cannot be judged.
 func Of(p product.Product, services []*service.Service) (*Report, error) {
-	g, err := flow.New(services)
+	g, err := flow.New(services, p.Networks...)
 	if err != nil {
 		return nil, err
 	}

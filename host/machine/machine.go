@@ -1,6 +1,6 @@
 // Package machine runs Cloison's disk in a virtual machine that has what a
 // real one has: UEFI firmware with Secure Boot in System Management Mode, a
-// TPM 2.0, a watchdog and a serial line, and no network.
+// TPM 2.0, a watchdog and a serial line, and a network only where a test wants one.
 //
 // It needs QEMU, OVMF and swtpm of the SDK and runs them in the SDK's
 // namespaces. What is to outlive one run (firmware variables with the
@@ -43,7 +43,12 @@ type Config struct {
 	SMBIOS      []string    // type 11 strings (OEM strings) handed to the guest
 	NoReboot    bool        // a reset ends the machine
 	NoTPM       bool        // the machine has none; the folder's is not touched
-	Extra       []string    // more QEMU arguments, for tests
+	// Network gives it an interface at the PCI function 0000:00:10.0, behind
+	// QEMU's own router: 10.0.2.15/24, and the host is 10.0.2.2. Forwards are
+	// QEMU's rules for what reaches the guest, tcp:127.0.0.1:PORT-:PORT.
+	Network  bool
+	Forwards []string
+	Extra    []string // more QEMU arguments, for tests
 }
 
 // Machine is one running machine.
@@ -170,6 +175,7 @@ func Start(ctx context.Context, c Config) (_ *Machine, err error) {
 		Args:     qemuArgs(c),
 		Dir:      c.Folder.dir,
 		Writable: []string{c.Folder.dir},
+		Network:  c.Network,
 		Stdout:   m.stderr, Stderr: m.stderr,
 	}
 	if c.Accelerator.Name == "kvm" {
@@ -317,6 +323,13 @@ func qemuArgs(c Config) []string {
 	}
 	if !c.NoTPM {
 		args = append(args, "-chardev", "socket,id=tpm,fd=5", "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm")
+	}
+	if c.Network {
+		user := "user,id=network,ipv6=off"
+		for _, f := range c.Forwards {
+			user += ",hostfwd=" + f
+		}
+		args = append(args, "-netdev", user, "-device", "virtio-net-pci,netdev=network,addr=10.0,romfile=")
 	}
 	args = append(args, Processor(c.Accelerator)...)
 	for _, s := range c.SMBIOS {

@@ -20,7 +20,8 @@ type Bind struct {
 }
 
 // Step is one program run inside the SDK, in its own user, mount, pid, net,
-// ipc and uts namespaces, without network. What is not named is not there.
+// ipc and uts namespaces, without network unless it asks. What is not named is
+// not there.
 type Step struct {
 	Args     []string // program and arguments; looked up in the SDK's PATH
 	Env      []string // KEY=value, added to a fixed minimal environment
@@ -32,6 +33,8 @@ type Step struct {
 	Inputs  []Bind   // read-only
 	Outputs []Bind   // writable
 	Devices []string // device nodes, e.g. /dev/kvm
+	// Network leaves it the host's network: for machines that tests talk to.
+	Network bool
 	Stdin   io.Reader
 	Stdout  io.Writer // nil: discarded
 	Stderr  io.Writer // nil: kept, and its tail told when the step fails
@@ -52,6 +55,9 @@ func (s *SDK) Command(ctx context.Context, step Step) *exec.Cmd {
 		"--symlink", "usr/bin", "/bin", "--symlink", "usr/sbin", "/sbin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
 		"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run",
 		"--clearenv", "--setenv", "PATH", search, "--setenv", "HOME", "/tmp", "--setenv", "LC_ALL", "C.UTF-8", "--setenv", "TZ", "UTC",
+	}
+	if step.Network {
+		args = append(args, "--share-net")
 	}
 	for _, variable := range step.Env {
 		key, value, _ := strings.Cut(variable, "=")

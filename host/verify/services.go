@@ -14,6 +14,7 @@ import (
 	"github.com/erofs/go-erofs"
 
 	"cloison/format/elfhardening"
+	"cloison/format/network"
 	"cloison/format/service"
 )
 
@@ -50,7 +51,15 @@ func (v *verifier) checkServices(core fs.FS, t *tree) (names []string, err error
 	if err := wrong.err(); err != nil {
 		return nil, err
 	}
-	return names, service.CheckTogether(all)
+	text, err := fs.ReadFile(core, strings.TrimPrefix(network.Path, "/"))
+	if err != nil {
+		return nil, err
+	}
+	networks, err := network.Parse(string(text))
+	if err != nil {
+		return nil, err
+	}
+	return names, errors.Join(service.CheckTogether(all), network.CheckServices(all, networks))
 }
 
 func readService(core fs.FS, name string) (*service.Service, error) {

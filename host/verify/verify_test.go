@@ -247,6 +247,8 @@ func TestTampering(t *testing.T) {
 			})(files)
 			add(tar.Header{Name: console + "/root/run/services/other/socket", Mode: 0o444}, nil)(files)
 		}}, []string{verify.Services}},
+		{"service in a network that is not there", changes{core: core(console+"/declaration", func(e *entry) { e.data = replace(e.data, "network=none", "network=outer") })}, []string{verify.Services}},
+		{"networks that are none", changes{core: core("usr/lib/cloison/networks", func(e *entry) { e.data = append(e.data, "network none x\n"...) })}, []string{verify.Services}},
 		{"service without a program", changes{core: func(files *[]entry) {
 			*files = slices.DeleteFunc(*files, func(e entry) bool { return e.Name == console+"/root/usr/lib/cloison/console" })
 		}}, []string{verify.Services}},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	paths "path"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,6 +70,43 @@ func OwnNetwork(path string) error {
 		return fmt.Errorf("cannot make the network namespace %s: %w", path, err)
 	}
 	return nil
+}
+
+// KeepNetwork makes an empty network namespace and keeps it at path, which must
+// not exist. prepare is called in it, before anybody else can be. It needs /proc.
+func KeepNetwork(path string, prepare func() error) error {
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The thread ends with the goroutine: it is never unlocked.
+		runtime.LockOSThread()
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			err = prepare()
+		}
+		if err == nil {
+			err = os.MkdirAll(paths.Dir(path), 0o700)
+		}
+		if err == nil {
+			err = newFile(path)
+		}
+		if err == nil {
+			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+		}
+	}()
+	<-done
+	if err != nil {
+		return fmt.Errorf("cannot make the network namespace %s: %w", path, err)
+	}
+	return nil
+}
+
+func newFile(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // First reports whether this is the first process of its PID namespace.

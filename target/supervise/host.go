@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"cloison/format/network"
 	"cloison/format/service"
 	"cloison/linux/audit"
 	"cloison/linux/cgroup"
@@ -80,6 +81,9 @@ func declarations() ([]*service.Service, error) {
 // sockets. After it nothing but processes is made for a service.
 func (s *supervisor) host() error {
 	all, err := declarations()
+	if err == nil {
+		err = network.CheckServices(all, s.networks)
+	}
 	if err != nil {
 		return err
 	}
@@ -110,9 +114,6 @@ func (s *supervisor) host() error {
 		// 3. Sockets: they are there before anybody could miss them.
 		if err := h.listen(); err != nil {
 			return err
-		}
-		if d.Network != service.None {
-			return fmt.Errorf("the service %s is to be in the network %s, and there is none yet", d.Name, d.Network)
 		}
 		s.services = append(s.services, h)
 	}

@@ -13,11 +13,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
 	"cloison/format/bootfacts"
 	kformat "cloison/format/kmsg"
+	"cloison/format/network"
 	"cloison/format/osrelease"
 	"cloison/linux/clock"
 	"cloison/linux/efivar"
@@ -48,6 +50,7 @@ type supervisor struct {
 	vars     efivar.Store
 	tpm      *tpm.TPM // nil where there is none: such a boot is not measured
 	watchdog *watchdog.Watchdog
+	networks []network.Network
 	services []*hosted // in the order of their start
 	beginner *run      // who is to be told the status once all are ready, or nil
 	ending   *end      // nil while the machine is to go on
@@ -132,7 +135,7 @@ func (s *supervisor) run() error {
 	}
 
 	// 5. Restrict the kernel before the first service.
-	if err := setSysctls("/proc/sys"); err != nil {
+	if err := setSysctls("/proc/sys", slices.Concat(sysctls, networkSysctls)); err != nil {
 		return err
 	}
 	if err := power.IgnoreCtrlAltDel(); err != nil {
@@ -175,7 +178,11 @@ func (s *supervisor) run() error {
 		return err
 	}
 
-	// 9. Make what services keep from one start to the next. The loop starts them.
+	// 9. Make the networks, and what services keep from one start to the next. The
+	// loop starts them.
+	if err := s.makeNetworks(); err != nil {
+		return err
+	}
 	if err := s.host(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package supervise
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,7 +184,7 @@ func TestUncount(t *testing.T) {
 // missing.
 func parameters(t *testing.T, missing ...string) string {
 	root := t.TempDir()
-	for _, s := range sysctls {
+	for _, s := range slices.Concat(sysctls, networkSysctls) {
 		path := filepath.Join(root, strings.ReplaceAll(s.name, ".", "/"))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -202,16 +203,17 @@ func parameters(t *testing.T, missing ...string) string {
 
 func TestSysctls(t *testing.T) {
 	root := parameters(t, "kernel.io_uring_disabled")
-	if err := setSysctls(root); err != nil {
+	all := slices.Concat(sysctls, networkSysctls)
+	if err := setSysctls(root, all); err != nil {
 		t.Errorf("setSysctls = %v, want nil: the parameter may be missing", err)
 	}
-	for _, s := range sysctls {
+	for _, s := range all {
 		b, err := os.ReadFile(filepath.Join(root, strings.ReplaceAll(s.name, ".", "/")))
 		if s.name != "kernel.io_uring_disabled" && (err != nil || string(b) != s.value+"\n") {
 			t.Errorf("%s = %q, %v, want %s", s.name, b, err, s.value)
 		}
 	}
-	err := setSysctls(parameters(t, "kernel.kptr_restrict"))
+	err := setSysctls(parameters(t, "kernel.kptr_restrict"), all)
 	if err == nil || !strings.Contains(err.Error(), "cannot set kernel.kptr_restrict: the kernel has no such parameter") {
 		t.Errorf("setSysctls without kernel.kptr_restrict = %v, want an error", err)
 	}
@@ -219,7 +221,7 @@ func TestSysctls(t *testing.T) {
 
 func TestTablesHaveReasons(t *testing.T) {
 	seen := map[string]bool{}
-	for _, s := range sysctls {
+	for _, s := range slices.Concat(sysctls, networkSysctls) {
 		if s.why == "" || s.value == "" || seen[s.name] {
 			t.Errorf("row %s has no reason, no value, or stands twice", s.name)
 		}

@@ -41,9 +41,12 @@ func mountAll() error {
 	return nil
 }
 
-// sysctls is what is set in the kernel. A parameter that the kernel does not
-// have is an error, unless absent says why it may be missing.
-var sysctls = []struct{ name, value, why, absent string }{
+// parameter is one of the kernel's. One that the kernel does not have is an error,
+// unless absent says why it may be missing.
+type parameter struct{ name, value, why, absent string }
+
+// sysctls is what is set for the whole system.
+var sysctls = []parameter{
 	// What the kernel tells.
 	{"kernel.kptr_restrict", "2", "no kernel addresses, not even to root", ""},
 	{"kernel.dmesg_restrict", "1", "its log is not for services", ""},
@@ -77,7 +80,12 @@ var sysctls = []struct{ name, value, why, absent string }{
 	// A broken kernel does not limp.
 	{"kernel.panic", "-1", "restart at once", ""},
 	{"kernel.panic_on_oops", "1", "an oops is a panic", ""},
-	// Network: no routing, no redirects, no sources that cannot be.
+}
+
+// networkSysctls is what is set in each network namespace: the initial one and
+// those with a name. The empty ones have no use for them.
+var networkSysctls = []parameter{
+	// No routing, no redirects, no sources that cannot be.
 	{"net.ipv4.ip_forward", "0", "no router", ""},
 	{"net.ipv4.conf.all.rp_filter", "1", "no packets from where they cannot come from", ""},
 	{"net.ipv4.conf.default.rp_filter", "1", "likewise", ""},
@@ -100,10 +108,14 @@ var sysctls = []struct{ name, value, why, absent string }{
 	{"net.ipv6.conf.default.accept_redirects", "0", "likewise", ""},
 	{"net.ipv6.conf.all.accept_source_route", "0", "the sender does not choose the way", ""},
 	{"net.ipv6.conf.default.accept_source_route", "0", "likewise", ""},
+	// IPv6 comes with the firewall that knows it: until then no interface has an
+	// address that nobody gave it.
+	{"net.ipv6.conf.all.disable_ipv6", "1", "no addresses by themselves", ""},
+	{"net.ipv6.conf.default.disable_ipv6", "1", "likewise", ""},
 }
 
-func setSysctls(root string) error {
-	for _, s := range sysctls {
+func setSysctls(root string, all []parameter) error {
+	for _, s := range all {
 		err := sysctl.Set(root, s.name, s.value)
 		if s.absent != "" && errors.Is(err, sysctl.ErrMissing) {
 			continue

@@ -161,14 +161,16 @@ func (s *stage) disk(ts *testscript.TestScript, args []string) {
 	must(ts, err)
 }
 
-// boot [-smbios STRING] [-reboot] [-no-tpm] [-memory MIB] [-clock TIME]: starts the
-// machine. Without -reboot a reset ends it; -clock is what its real-time clock says.
+// boot [-smbios STRING] [-reboot] [-no-tpm] [-network] [-memory MIB] [-clock TIME]:
+// starts the machine. Without -reboot a reset ends it; -clock is what its real-time
+// clock says.
 func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	c := machine.Config{SDK: s.sdk, Folder: s.folder, Accelerator: s.accelerator, NoReboot: true}
 	flags := flag.NewFlagSet("boot", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Func("smbios", "type 11 string", func(v string) error { c.SMBIOS = append(c.SMBIOS, v); return nil })
 	flags.IntVar(&c.Memory, "memory", 0, "MiB")
+	flags.BoolVar(&c.Network, "network", false, "it has an interface, behind QEMU's router")
 	flags.BoolVar(&c.NoTPM, "no-tpm", false, "the machine has no TPM")
 	flags.Func("clock", "YYYY-MM-DDTHH:MM:SS", func(v string) error { c.Extra = append(c.Extra, "-rtc", "base="+v); return nil })
 	reboot := flags.Bool("reboot", false, "go on after a reset")

@@ -29,6 +29,8 @@ func (b *bench) variants(t *testing.T) map[string]func() (string, error) {
 		{Name: "passphrase", Version: "92.0.0", SecurityVersion: b.facts.SecurityVersion, Unlock: "passphrase"},
 		// A later release, which ends going back.
 		{Name: "next", Version: "91.0.0", SecurityVersion: b.facts.SecurityVersion + 1, Floor: b.facts.SecurityVersion + 1},
+		// A product with a network.
+		{Name: "network", Version: "0.1.0", SecurityVersion: b.facts.SecurityVersion, Change: withNetwork},
 		// A product that swaps.
 		{Name: "swap", Version: "0.1.0", SecurityVersion: b.facts.SecurityVersion, Swap: 64},
 	} {

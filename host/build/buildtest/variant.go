@@ -22,7 +22,9 @@ type Variant struct {
 	Floor           uint64
 	Swap            uint64 // MiB; 0: the product does not swap
 	Unlock          string // of the state volume; "" leaves it
-	Init            string // import path of a package whose Main takes the place of PID 1; "" leaves it
+	// Change is done to the copied tree at the end, or is nil.
+	Change func(tree string) error
+	Init   string // import path of a package whose Main takes the place of PID 1; "" leaves it
 }
 
 // Build makes an up-to-date build of the variant, beside that of the default
@@ -98,6 +100,11 @@ func (v Variant) change(copied, product string) error {
 	}
 	if err := os.WriteFile(declaration, text, 0o644); err != nil {
 		return err
+	}
+	if v.Change != nil {
+		if err := v.Change(copied); err != nil {
+			return err
+		}
 	}
 	if v.Init == "" {
 		return nil
