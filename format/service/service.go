@@ -49,6 +49,10 @@ func StatePath(name, inside string) string { return States + "/" + name + "/" + 
 // connect: NAME=ID, separated by commas.
 const Peers = "CLOISON_PEERS"
 
+// Boot is the variable in which every service finds the kernel's boot ID: 32
+// hexadecimal digits.
+const Boot = "CLOISON_BOOT"
+
 // Threads is the environment of the launcher: it does one thing after the other,
 // and a Go runtime that knows that starts in less time.
 const Threads = "GOMAXPROCS=1"
@@ -307,7 +311,7 @@ func decimal(s string, most uint64) (uint64, error) {
 // given. The launcher tells it by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES
 // (sd_listen_fds(3)).
 //
-// PID 1 starts the launcher as Launcher NAME, with no environment but Threads, and
+// PID 1 starts the launcher as Launcher NAME, with no environment but Threads, Boot, and
 // Peers where the service provides a socket, as the first process of a new PID
 // namespace (CLONE_NEWPID) and in the service's cgroup (CLONE_INTO_CGROUP), with
 // these descriptors in their places and one more behind them: the status. The

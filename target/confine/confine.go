@@ -252,9 +252,12 @@ func (b *box) openProgram() (err error) {
 	if names := b.Descriptors(); len(names) > 0 {
 		environment = append(environment, "LISTEN_PID=1", "LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	}
-	// Who is who among those that may connect, PID 1 alone knows.
-	if peers, ok := os.LookupEnv(service.Peers); ok {
-		environment = append(environment, service.Peers+"="+peers)
+	// Who is who among those that may connect, and which boot this is, comes from
+	// PID 1.
+	for _, name := range []string{service.Peers, service.Boot} {
+		if value, ok := os.LookupEnv(name); ok {
+			environment = append(environment, name+"="+value)
+		}
 	}
 	b.program, err = privilege.NewProgram(b.Program, int(b.Limits.Descriptors), b.Arguments, environment)
 	return err

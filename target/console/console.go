@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"cloison/format/logrecord"
 	format "cloison/format/service"
 	"cloison/target/service"
 	"cloison/target/varlink"
@@ -24,7 +25,7 @@ import (
 const Prompt = "cloison> "
 
 const help = `  status    what was verified, measured and repaired
-  log       the last lines of the log
+  log       the last records of the log
   escrow    the recovery passphrase of the state volume, encrypted to the integrator
   reboot    restart the machine
   poweroff  switch the machine off
@@ -34,8 +35,8 @@ const help = `  status    what was verified, measured and repaired
 // maxAnswer is larger than any text of PID 1, in bytes.
 const maxAnswer = 1 << 16
 
-// lastLines is how many lines of the log are shown.
-const lastLines = 100
+// lastRecords is how many records of the log are shown.
+const lastRecords = 100
 
 // patience is how long the log may take to answer.
 const patience = 10 * time.Second
@@ -60,16 +61,20 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	return Console{In: os.Stdin, Out: os.Stdout, Supervisor: supervisor, Log: tail}.Run(notify.Ready)
+	return Console{In: os.Stdin, Out: os.Stdout, Supervisor: supervisor, Log: last}.Run(notify.Ready)
 }
 
-// tail asks the log service for its last lines.
-func tail() ([]string, error) {
+// last asks the log service for its last records.
+func last() ([]string, error) {
 	var reply struct {
-		Lines []string `json:"lines"`
+		Records []logrecord.Record `json:"records"`
 	}
-	err := varlink.Do(format.SocketPath("logd", "log"), "cloison.log.Tail", map[string]int{"lines": lastLines}, &reply, patience)
-	return reply.Lines, err
+	err := varlink.Do(format.SocketPath("logd", "log"), "cloison.Log.Last", map[string]int{"count": lastRecords}, &reply, patience)
+	lines := make([]string, len(reply.Records))
+	for i, r := range reply.Records {
+		lines[i] = r.String()
+	}
+	return lines, err
 }
 
 // Console is what the program works with.
@@ -77,7 +82,7 @@ type Console struct {
 	In         io.Reader
 	Out        io.Writer
 	Supervisor io.ReadWriter
-	Log        func() ([]string, error) // the last lines
+	Log        func() ([]string, error) // the last records, a line each
 }
 
 // Run says that the console is ready, waits until the whole system is, shows its

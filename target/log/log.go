@@ -1,24 +1,18 @@
 package log
 
 import (
-	"bufio"
-	"bytes"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
+	"slices"
 	"syscall"
 	"time"
 
-	"cloison/format/audit"
-	"cloison/format/kmsg"
-	"cloison/format/logline"
+	"cloison/format/logrecord"
 	"cloison/linux/clock"
-	"cloison/linux/socket"
 	"cloison/target/service"
 	"cloison/target/varlink"
 )
@@ -26,29 +20,27 @@ import (
 // Folder is where the log lies in the service's root.
 const Folder = "/state/log"
 
-// Bounds. The whole log is at most maxSegments of segmentSize.
-const (
-	segmentSize = 1 << 20
-	maxSegments = 16
-	// maxAnswer leaves room in a message for quotes and escapes.
-	maxAnswer = 48 << 10
-	maxLines  = 1000
+// DefaultLimits are those of a machine that nobody configured.
+var DefaultLimits = Limits{File: 1 << 20, Total: 64 << 20, Age: 365 * 24 * time.Hour}
 
+// DefaultRate is enough for a service in trouble, and too little to matter for
+// the disk or for others.
+var DefaultRate = Rate{Bytes: 16 << 10, Burst: 128 << 10, Share: 128 << 10, Most: 256}
+
+const (
 	syncEvery = time.Second
+	// signEvery is how old what no checkpoint covers becomes.
+	signEvery = 30 * time.Second
+	// tellEvery is how often dropped records are told.
+	tellEvery = 10 * time.Second
 	lastWords = 100 * time.Millisecond
 	aliveness = 5 * time.Second
+	// batch is how much is written at once, in bytes of records.
+	batch = 128 << 10
+	// jump is how far the clock may go from the time that has passed before that
+	// is said.
+	jump = 2 * time.Second
 )
-
-// Rates of one source: enough for a service in trouble, too little to matter for
-// the disk or for others.
-const (
-	bytesPerSecond = 8 << 10
-	burst          = 64 << 10
-	maxSources     = 256
-)
-
-//go:embed cloison.log.varlink
-var definition string
 
 // Main is the program.
 func Main() {
@@ -58,48 +50,50 @@ func Main() {
 	}
 }
 
-// Collector takes lines from everywhere and writes them, one after the other.
+// Collector takes records from everywhere and writes them, one after the other.
 type Collector struct {
 	store   *store
-	rate    rate
-	lines   chan source
-	asks    chan ask
+	queue   *queue
+	asks    chan func()
+	end     chan struct{}
 	now     func() time.Time
+	up      func() time.Duration
 	report  func(error)
-	damaged bool // the last line could not be written
+	damaged bool // what was last to be written could not be
+	// What both clocks said at the last tick.
+	lastNow time.Time
+	lastUp  time.Duration
+	// When there was a checkpoint, and when dropped records were told.
+	signed, told time.Duration
 }
 
-// source is a line with the rate that it counts for.
-type source struct {
-	logline.Line
-	key string
+// Settings are what a Collector is made with.
+type Settings struct {
+	Limits Limits
+	Rate   Rate
+	Boot   string               // the kernel's boot ID, 32 digits
+	Now    func() time.Time     // the clock, which can be set
+	Up     func() time.Duration // since the machine started
+	Report func(error)          // gets what goes wrong on the way
 }
 
-// ask is a question to the one goroutine that has the store.
-type ask struct {
-	lines  int
-	answer chan<- answer
-}
-
-type answer struct {
-	lines []string
-	err   error
-}
-
-// New opens the log in a folder. report gets what goes wrong on the way.
-func New(folder string, report func(error)) (*Collector, error) {
-	s, err := openStore(folder, segmentSize, maxSegments)
+// New opens the log in a folder.
+func New(folder string, s Settings) (*Collector, error) {
+	store, notes, err := openStore(folder, s.Limits, s.Boot, s.Now)
 	if err != nil {
 		return nil, err
 	}
-	return collect(s, report), nil
-}
-
-func collect(s *store, report func(error)) *Collector {
-	return &Collector{
-		store: s, lines: make(chan source), asks: make(chan ask), now: time.Now, report: report,
-		rate: rate{bytes: bytesPerSecond, burst: burst, longest: maxSources, remembers: map[string]*bucket{}},
+	now, up := s.Now(), s.Up()
+	c := &Collector{
+		store: store, queue: newQueue(s.Rate), asks: make(chan func()), end: make(chan struct{}), now: s.Now, up: s.Up, report: s.Report,
+		lastNow: now, lastUp: up, signed: up, told: up,
 	}
+	for _, note := range append(notes, "opened: signed by "+store.key.Public()) {
+		if err := store.say(note); err != nil {
+			return nil, errors.Join(err, store.close())
+		}
+	}
+	return c, nil
 }
 
 func run() error {
@@ -109,7 +103,13 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	c, err := New(Folder, func(err error) { fmt.Fprintf(os.Stderr, "%v\n", err) })
+	boot, err := service.Boot()
+	if err != nil {
+		return err
+	}
+	c, err := New(Folder, Settings{
+		DefaultLimits, DefaultRate, boot, time.Now, clock.SinceBoot, func(err error) { fmt.Fprintf(os.Stderr, "%v\n", err) },
+	})
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func run() error {
 	go func() { c.Write(); close(written) }()
 	go func() {
 		// It lives when the one that writes answers.
-		failed <- notify.KeepAlive(aliveness, func() error { _, err := c.tail(1); return err })
+		failed <- notify.KeepAlive(aliveness, func() error { return c.do(func() error { return nil }) })
 	}()
 	if err := notify.Ready(); err != nil {
 		return err
@@ -165,162 +165,98 @@ func run() error {
 	return err
 }
 
-// input is one descriptor and how it is read.
-type input struct {
-	file *os.File
-	read func(*Collector, *os.File) error
-}
-
-// open takes what PID 1 has handed over.
-func open() ([]input, error) {
-	kernel, err := service.Descriptor("kmsg")
-	if err != nil {
-		return nil, err
-	}
-	records, err := service.Descriptor("audit")
-	if err != nil {
-		return nil, err
-	}
-	inputs := []input{{kernel, (*Collector).kernel}, {records, (*Collector).audit}}
-	outputs, err := service.Descriptor("outputs")
-	if err != nil {
-		return nil, err
-	}
-	for {
-		name, pipe, err := socket.Receive(outputs)
-		if errors.Is(err, io.EOF) {
-			return inputs, outputs.Close()
-		}
-		if err != nil {
-			return nil, err
-		}
-		inputs = append(inputs, input{pipe, func(c *Collector, f *os.File) error { return c.Output(name, f) }})
-	}
-}
-
-// Output reads the lines of a service. One without an end is cut into several.
-func (c *Collector) Output(name string, f io.Reader) error {
-	r := bufio.NewReaderSize(f, logline.MaxText)
-	from := "service/" + name
-	for {
-		b, err := r.ReadSlice('\n')
-		if line := strings.TrimRight(string(b), "\n"); line != "" {
-			c.lines <- source{logline.Line{Time: c.now(), From: from, Text: line}, from}
-		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return fmt.Errorf("cannot read the output of %s: %w", name, err)
-		}
-	}
-}
-
-// kernel reads the kernel's log, with its own times.
-func (c *Collector) kernel(f *os.File) error {
-	b := make([]byte, 8192)
-	for {
-		n, err := f.Read(b)
-		if errors.Is(err, syscall.EPIPE) { // overwritten before they were read
-			c.lines <- source{logline.Line{Time: c.now(), From: "kernel", Text: "records were overwritten before they were read"}, "kernel"}
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("cannot read the kernel's log: %w", err)
-		}
-		r, err := kmsg.Parse(string(b[:n]))
-		if err != nil {
-			return err
-		}
-		// Audit records come by their own way, whole.
-		if strings.HasPrefix(r.Text, "audit: ") {
-			continue
-		}
-		at := c.now().Add(r.Time - clock.SinceBoot())
-		c.lines <- source{logline.Line{Time: at, From: "kernel", Text: fmt.Sprintf("<%d> %s", r.Level, r.Text)}, "kernel"}
-	}
-}
-
-// audit reads the audit records. Those of one user count for one rate.
-func (c *Collector) audit(f *os.File) error {
-	b := make([]byte, 16384)
-	for {
-		n, err := f.Read(b)
-		if errors.Is(err, syscall.ENOBUFS) {
-			c.lines <- source{logline.Line{Time: c.now(), From: "audit", Text: "records were lost: more came than could be read"}, "audit"}
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("cannot read audit records: %w", err)
-		}
-		r, err := audit.Parse(b[:n])
-		if err != nil {
-			c.report(err)
-			continue
-		}
-		c.lines <- source{logline.Line{Time: c.now(), From: "audit", Text: fmt.Sprintf("type=%d %s", r.Type, r.Text)}, "audit " + user(r.Text)}
-	}
-}
-
-// user finds the user of an audit record: only numbers follow the key.
-func user(text string) string {
-	_, rest, ok := strings.Cut(text, " uid=")
-	number, _, _ := strings.Cut(rest, " ")
-	if !ok || len(number) > 10 {
-		return ""
-	}
-	return number
-}
-
-// Write writes lines and answers questions until End.
+// Write writes records and does what is asked until End.
 func (c *Collector) Write() {
 	tick := time.NewTicker(syncEvery)
 	defer tick.Stop()
-	dirty := false
 	for {
 		select {
-		case l, ok := <-c.lines:
-			if !ok {
-				c.fails(c.store.sync())
-				return
-			}
-			c.keep(l)
-			dirty = true
-		case a := <-c.asks:
-			lines, err := c.store.tail(a.lines, maxAnswer)
-			a.answer <- answer{lines, err}
+		case <-c.queue.ready:
+			c.keep()
+		case ask := <-c.asks:
+			ask()
 		case <-tick.C:
-			if dirty {
-				c.fails(c.store.sync())
-				dirty = false
+			c.tick()
+		case <-c.end:
+			for c.keep() {
 			}
+			c.tell()
+			c.fails(c.store.say(closed))
+			c.fails(c.store.close())
+			return
 		}
 	}
 }
 
-// End says that there are no more lines. Nothing is asked after it.
-func (c *Collector) End() { close(c.lines) }
+// End ends Write once all is written that was said. Nothing is asked after it.
+func (c *Collector) End() { close(c.end) }
 
-// keep writes a line if its source has not written too much, and before it how
-// many are missing.
-func (c *Collector) keep(l source) {
-	ok, dropped := c.rate.allow(c.now(), l.key, len(l.Text))
-	if !ok {
-		return
+// keep writes some of what waits, and signs it where somebody waits for that.
+func (c *Collector) keep() bool {
+	entries := c.queue.take(batch)
+	if len(entries) == 0 {
+		return false
 	}
-	if dropped > 0 {
-		missing := l.Line
-		missing.Text = fmt.Sprintf("%d lines left out: too many at once", dropped)
-		c.fails(c.store.add(missing.Print()))
+	records := make([]logrecord.Record, len(entries))
+	waited := false
+	for i, e := range entries {
+		records[i] = e.record
+		waited = waited || e.done != nil
 	}
-	if lost := c.store.lost; lost > 0 {
-		missing := logline.Line{Time: c.now(), From: "service/logd", Text: fmt.Sprintf("%d lines lost: they could not be written", lost)}
-		if c.store.add(missing.Print()) == nil {
-			c.store.lost = 0
+	err := c.store.write(records)
+	if err != nil {
+		c.queue.lost(entries)
+	}
+	if err == nil && waited {
+		err = c.store.checkpoint()
+		c.signed = c.up()
+	}
+	c.fails(err)
+	for i, e := range entries {
+		if e.done != nil {
+			e.done <- written{records[i].Sequence, err}
 		}
 	}
-	c.fails(c.store.add(l.Print()))
+	c.fails(c.store.tidy())
+	return true
+}
+
+// tick does what is due.
+func (c *Collector) tick() {
+	now, up := c.now(), c.up()
+	expected := c.lastNow.Add(up - c.lastUp)
+	if now.Sub(expected).Abs() > jump {
+		c.fails(c.store.say(fmt.Sprintf("the clock was set from %s to %s", expected.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))))
+	}
+	c.lastNow, c.lastUp = now, up
+	if up-c.told >= tellEvery {
+		c.tell()
+		c.told = up
+	}
+	if up-c.signed >= signEvery {
+		c.fails(c.store.checkpoint())
+		c.fails(c.store.tidy())
+		c.signed = up
+		return
+	}
+	c.fails(c.store.sync())
+}
+
+// tell says how many records were dropped.
+func (c *Collector) tell() {
+	counts := c.queue.dropped()
+	names := make([]string, 0, len(counts))
+	for name := range counts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		c.fails(c.store.say(fmt.Sprintf("%s: %d records are left out: more came than is kept", name, counts[name])))
+	}
 }
 
 // fails reports a failure of the disk once, until it works again. The report
-// comes back by a pipe that this goroutine empties, so it does not wait for it.
+// comes back by a pipe that this program empties, so it does not wait for it.
 func (c *Collector) fails(err error) {
 	if err != nil && !c.damaged {
 		go c.report(err)
@@ -328,35 +264,20 @@ func (c *Collector) fails(err error) {
 	c.damaged = err != nil
 }
 
-// tail asks for the last lines.
-func (c *Collector) tail(lines int) ([]string, error) {
-	answers := make(chan answer, 1)
-	c.asks <- ask{lines, answers}
-	a := <-answers
-	return a.lines, a.err
+// do has the one goroutine that writes do something.
+func (c *Collector) do(what func() error) error {
+	done := make(chan error, 1)
+	select {
+	case c.asks <- func() { done <- what() }:
+		return <-done
+	case <-c.end:
+		return io.ErrClosedPipe
+	}
 }
 
-// Offer is the service's Varlink side, with its access table.
-func (c *Collector) Offer(peers map[uint32]string) varlink.Service {
-	return varlink.Service{
-		Product: "Cloison log", Version: "1", Definitions: []string{definition}, Peers: peers,
-		Methods: []varlink.Method{
-			{Name: "cloison.log.Tail", Who: []string{"console"}, Do: func(_ string, parameters json.RawMessage) (any, error) {
-				var in struct {
-					Lines int `json:"lines"`
-				}
-				if err := json.NewDecoder(bytes.NewReader(parameters)).Decode(&in); err != nil {
-					return nil, err
-				}
-				if in.Lines < 1 || in.Lines > maxLines {
-					return nil, &varlink.Error{Name: "cloison.log.OutOfRange", Parameters: map[string]int{"lines": in.Lines}}
-				}
-				lines, err := c.tail(in.Lines)
-				if lines == nil {
-					lines = []string{}
-				}
-				return map[string][]string{"lines": lines}, err
-			}},
-		},
-	}
+// say takes a line from somewhere.
+func (c *Collector) say(key, from string, at time.Time, text string) {
+	r := logrecord.Record{Time: at.UTC().Truncate(time.Microsecond), Source: from, Message: text}
+	r.Clean()
+	c.queue.push(c.up(), key, r, nil)
 }

@@ -2,7 +2,7 @@
 // launcher has handed it, and tells PID 1 that it is ready and that it lives.
 //
 // It needs the environment of the launcher: LISTEN_FDS and LISTEN_FDNAMES, as in
-// sd_listen_fds(3), and CLOISON_PEERS.
+// sd_listen_fds(3), CLOISON_PEERS and CLOISON_BOOT.
 package service
 
 import (
@@ -51,6 +51,15 @@ func names(count, list string) ([]string, error) {
 		return nil, fmt.Errorf("cannot tell what was handed over: %q descriptors with the names %q", count, list)
 	}
 	return names, nil
+}
+
+// Boot returns the kernel's boot ID: 32 hexadecimal digits.
+func Boot() (string, error) {
+	id := os.Getenv(format.Boot)
+	if len(id) != 32 {
+		return "", fmt.Errorf("cannot tell which boot this is: %q", id)
+	}
+	return id, nil
 }
 
 // Peers returns which user is which service, of those that may connect to a

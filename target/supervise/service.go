@@ -156,11 +156,12 @@ func (s *supervisor) descriptor(r *run, name string) (theirs *os.File, keep bool
 	return nil, false, fmt.Errorf("service %s is to be given %s, and nobody knows what that is", r.of.Name, name)
 }
 
-// environment is the launcher's own, and which user is which of those services
-// that may connect. The launcher hands that on.
+// environment is the launcher's own, which boot this is, and which user is which
+// of those services that may connect. The launcher hands the last two on.
 func (s *supervisor) environment(h *hosted) []string {
+	all := []string{service.Threads, service.Boot + "=" + s.boot}
 	if len(h.Provides) == 0 {
-		return []string{service.Threads}
+		return all
 	}
 	var peers []string
 	for _, other := range s.services {
@@ -171,7 +172,7 @@ func (s *supervisor) environment(h *hosted) []string {
 			}
 		}
 	}
-	return []string{service.Threads, service.Peers + "=" + strings.Join(peers, ",")}
+	return append(all, service.Peers+"="+strings.Join(peers, ","))
 }
 
 // launched reads the launcher's words until it has become the program or ended.

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ type supervisor struct {
 	verdict  refusal.Verdict
 	facts    bootfacts.Facts
 	release  osrelease.Release
+	boot     string // the kernel's boot ID, 32 digits
 	vars     efivar.Store
 	tpm      *tpm.TPM // nil where there is none: such a boot is not measured
 	watchdog *watchdog.Watchdog
@@ -232,6 +234,10 @@ func (s *supervisor) identify() error {
 	if s.release, err = osrelease.Parse(string(b)); err != nil {
 		return err
 	}
+	if b, err = os.ReadFile("/proc/sys/kernel/random/boot_id"); err != nil {
+		return fmt.Errorf("cannot tell which boot this is: %w", err)
+	}
+	s.boot = strings.ReplaceAll(strings.TrimSpace(string(b)), "-", "")
 	if v := s.release.Get("VERSION_ID"); v != s.facts.Core.Version {
 		return fmt.Errorf("the image says that it is version %q, the signed command line %q", v, s.facts.Core.Version)
 	}

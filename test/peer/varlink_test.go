@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"cloison/host/sdk"
 	"cloison/host/sdk/sdktest"
+	"cloison/linux/clock"
 	"cloison/linux/socket"
 	"cloison/target/log"
 	"cloison/target/varlink"
@@ -27,7 +29,10 @@ func TestVarlinkctl(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "log"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	c, err := log.New(filepath.Join(dir, "log"), func(err error) { t.Errorf("reported: %v", err) })
+	c, err := log.New(filepath.Join(dir, "log"), log.Settings{
+		Limits: log.DefaultLimits, Rate: log.DefaultRate, Boot: strings.Repeat("0", 32), Now: time.Now, Up: clock.SinceBoot,
+		Report: func(err error) { t.Errorf("reported: %v", err) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,24 +68,24 @@ func TestVarlinkctl(t *testing.T) {
 		want string
 		ok   bool
 	}{
-		{[]string{"info", "./may"}, `"interfaces":["cloison.log","org.varlink.service"]`, true},
+		{[]string{"info", "./may"}, `"interfaces":["cloison.Log","org.varlink.service"]`, true},
 		{[]string{"info", "./not"}, `"product":"Cloison log"`, true},
-		{[]string{"list-methods", "./may"}, "cloison.log.Tail", true},
-		{[]string{"call", "./may", "cloison.log.Tail", `{"lines":5}`}, ` service/timed it is late"]}`, true},
-		{[]string{"call", "./not", "cloison.log.Tail", `{"lines":5}`}, "org.varlink.service.PermissionDenied", false},
-		{[]string{"call", "./may", "cloison.log.Tail", `{"lines":0}`}, "cloison.log.OutOfRange", false},
-		{[]string{"call", "./may", "cloison.log.Tail", `{"lines":"5"}`}, "org.varlink.service.InvalidParameter", false},
-		{[]string{"call", "./may", "cloison.log.Tail", `{}`}, "org.varlink.service.InvalidParameter", false},
-		{[]string{"call", "./may", "cloison.log.Erase", `{}`}, "org.varlink.service.MethodNotFound", false},
-		{[]string{"call", "./may", "cloison.other.Tail", `{}`}, "org.varlink.service.InterfaceNotFound", false},
+		{[]string{"list-methods", "./may"}, "cloison.Log.Last", true},
+		{[]string{"call", "./may", "cloison.Log.Last", `{"count":5}`}, `"source":"service/timed","message":"it is late"}]}`, true},
+		{[]string{"call", "./not", "cloison.Log.Last", `{"count":5}`}, "org.varlink.service.PermissionDenied", false},
+		{[]string{"call", "./may", "cloison.Log.Last", `{"count":0}`}, "cloison.Log.OutOfRange", false},
+		{[]string{"call", "./may", "cloison.Log.Last", `{"count":"5"}`}, "org.varlink.service.InvalidParameter", false},
+		{[]string{"call", "./may", "cloison.Log.Last", `{}`}, "org.varlink.service.InvalidParameter", false},
+		{[]string{"call", "./may", "cloison.Log.Erase", `{}`}, "org.varlink.service.MethodNotFound", false},
+		{[]string{"call", "./may", "cloison.other.Last", `{}`}, "org.varlink.service.InterfaceNotFound", false},
 	} {
 		if out, err := varlinkctl(test.args...); !strings.Contains(out, test.want) || (err == nil) != test.ok {
 			t.Errorf("varlinkctl %q: %v, said %q, want %q", test.args, err, out, test.want)
 		}
 	}
 	// It reads our definition, and its own validator has nothing to say.
-	out, err := varlinkctl("introspect", "./may", "cloison.log")
-	if err != nil || !strings.Contains(out, "method Tail") {
+	out, err := varlinkctl("introspect", "./may", "cloison.Log")
+	if err != nil || !strings.Contains(out, "method Last") {
 		t.Errorf("varlinkctl introspect: %v, said %q, want the definition", err, out)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "definition"), definition, 0o600); err != nil {

@@ -1,0 +1,367 @@
+package log
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+
+	"cloison/format/logrecord"
+	"cloison/format/logtree"
+	"cloison/linux/file"
+)
+
+const (
+	keyFile = "key"
+	// damaged is behind the name of a file that could not be continued.
+	damaged = ".damaged"
+	// maxDamaged is how many of them are kept.
+	maxDamaged = 4
+	// maxReaders is how many files are read at the same time: each takes the window
+	// of its compression, twice.
+	maxReaders = 2
+	// The last record of a log that was ended in order.
+	closed = "closed"
+)
+
+var segmentForm = regexp.MustCompile(`^([0-9]{12})\.jsonl(\.zst)?$`)
+
+// openStore opens the log of a folder, or begins one. notes is what has to be
+// said of how the log was found; it is in no record yet.
+func openStore(folder string, limits Limits, boot string, now func() time.Time) (s *store, notes []string, err error) {
+	s = &store{
+		folder: folder, limits: limits, boot: boot, now: now, readers: make(chan struct{}, maxReaders), grown: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot open the log: %w", err)
+		}
+	}()
+	fresh, err := s.loadKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.list(); err != nil {
+		return nil, nil, err
+	}
+	if fresh && len(s.segments) > 0 {
+		notes = append(notes, "the log's key is gone, and there were records: a new log begins")
+	}
+	for len(s.segments) > 0 {
+		note, err := s.resume()
+		if err != nil {
+			return nil, nil, err
+		}
+		if note != "" {
+			notes = append(notes, note)
+		}
+		if s.newest != nil {
+			s.pack()
+			return s, notes, nil
+		}
+	}
+	if !fresh {
+		// One key signs one tree: this is another log.
+		notes = append(notes, "all records of the log are gone: a new log begins")
+		if err := s.newKey(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return s, notes, s.begin(s.free())
+}
+
+// loadKey reads the log's key, or makes it.
+func (s *store) loadKey() (fresh bool, err error) {
+	b, err := os.ReadFile(filepath.Join(s.folder, keyFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return true, s.newKey()
+	}
+	if err != nil {
+		return false, err
+	}
+	if s.key, err = logtree.ParseKey(string(b)); err != nil {
+		// What it has signed can still be verified.
+		return true, errors.Join(os.Rename(filepath.Join(s.folder, keyFile), filepath.Join(s.folder, keyFile+damaged)), s.newKey())
+	}
+	return false, nil
+}
+
+func (s *store) newKey() (err error) {
+	if s.key, err = logtree.NewKey(rand.Reader); err != nil {
+		return err
+	}
+	return file.WriteAtomic(filepath.Join(s.folder, keyFile), []byte(s.key.Text()), 0o400)
+}
+
+// list finds the files, in order. What a power cut left of making one goes.
+func (s *store) list() error {
+	entries, err := os.ReadDir(s.folder)
+	if err != nil {
+		return err
+	}
+	var old []string
+	for _, e := range entries {
+		at := filepath.Join(s.folder, e.Name())
+		if filepath.Ext(e.Name()) == ".new" {
+			if err := os.Remove(at); err != nil {
+				return err
+			}
+		}
+		if filepath.Ext(e.Name()) == damaged && e.Name() != keyFile+damaged {
+			old = append(old, at)
+		}
+		m := segmentForm.FindStringSubmatch(e.Name())
+		if m == nil {
+			continue
+		}
+		number, err := strconv.ParseUint(m[1], 10, 64)
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		g := segment{number: number, size: info.Size(), packed: m[2] != ""}
+		if last := len(s.segments) - 1; last >= 0 && s.segments[last].number == number {
+			// The compressed one is complete under its name: names come in order.
+			if err := os.Remove(s.raw(number)); err != nil {
+				return err
+			}
+			s.segments[last] = g
+			continue
+		}
+		s.segments = append(s.segments, g)
+	}
+	for len(old) > maxDamaged {
+		if err := os.Remove(old[0]); err != nil {
+			return err
+		}
+		old = old[1:]
+	}
+	// Heads are small; the newest file is read whole later.
+	good := s.segments[:0]
+	for i, g := range s.segments {
+		h, tree, err := s.head(g)
+		if err != nil && i < len(s.segments)-1 {
+			if err := s.aside(g); err != nil {
+				return err
+			}
+			continue
+		}
+		g.begin, g.since = tree.End, h.Start()
+		good = append(good, g)
+	}
+	s.segments = good
+	return nil
+}
+
+// path is where a file is.
+func (s *store) path(g segment) string {
+	if g.packed {
+		return s.packed(g.number)
+	}
+	return s.raw(g.number)
+}
+
+// head reads the first line of a file, which must be of this log.
+func (s *store) head(g segment) (h logtree.Header, tree logtree.Range, err error) {
+	f, err := os.Open(s.path(g))
+	if err != nil {
+		return h, tree, err
+	}
+	defer f.Close()
+	lines, err := logtree.NewLines(f)
+	if err != nil {
+		return h, tree, err
+	}
+	defer lines.Close()
+	line, err := lines.Next()
+	if err != nil {
+		return h, tree, err
+	}
+	if h, tree, err = logtree.ParseHeader(line); err == nil && h.Key != s.key.Public() {
+		err = errors.New("it is of another log")
+	}
+	return h, tree, err
+}
+
+// aside keeps a file that cannot be continued, out of the way.
+func (s *store) aside(g segment) error { return os.Rename(s.path(g), s.path(g)+damaged) }
+
+// free is a number that no file has or had.
+func (s *store) free() uint64 {
+	highest := uint64(0)
+	entries, _ := os.ReadDir(s.folder) // it was read a moment ago
+	for _, e := range entries {
+		if n, err := strconv.ParseUint(e.Name()[:min(12, len(e.Name()))], 10, 64); err == nil {
+			highest = max(highest, n)
+		}
+	}
+	return highest + 1
+}
+
+// resume goes on with the newest file. Where that cannot be, the file is put
+// aside and there is no newest: the one before is tried next.
+func (s *store) resume() (note string, err error) {
+	g := s.last()
+	_, tree, err := s.head(*g)
+	if err != nil {
+		empty := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		name := filepath.Base(s.path(*g))
+		if empty && !g.packed {
+			// The power failed while it was begun: nothing was in it.
+			err = os.Remove(s.path(*g))
+		} else {
+			err, note = s.aside(*g), fmt.Sprintf("the file %s of the log is damaged (%v): it is kept as %s%s", name, err, name, damaged)
+		}
+		s.segments = s.segments[:len(s.segments)-1]
+		return note, err
+	}
+	s.tree = tree
+	f, err := os.Open(s.path(*g))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	found, err := s.read(f, g.packed)
+	if err != nil {
+		return "", err
+	}
+	note = found.note()
+	s.tree = found.tree
+	if found.tampered == "" {
+		s.signed, s.note = found.signed, found.text
+	}
+	if g.packed {
+		// What came behind it was put aside: go on in a new one.
+		return note, s.begin(s.free())
+	}
+	if s.newest, err = os.OpenFile(s.path(*g), os.O_RDWR, 0); err != nil {
+		return "", err
+	}
+	g.size = found.end
+	if found.cut > 0 {
+		err = errors.Join(s.newest.Truncate(found.end), s.newest.Sync())
+	}
+	return note, err
+}
+
+// found is what the newest file had in it.
+type found struct {
+	tree     logtree.Range
+	end      int64 // bytes that are good
+	cut      int64 // bytes behind them
+	closing  bool  // the last record ends the log
+	orderly  bool  // and is signed
+	signed   logtree.Checkpoint
+	text     string // of the last checkpoint
+	tampered string // what is not as it was written, under a checkpoint
+}
+
+// note is what has to be said of it.
+func (f *found) note() string {
+	switch {
+	case f.tampered != "":
+		return "the log was changed: " + f.tampered
+	case f.cut > 0:
+		return fmt.Sprintf("the log was not ended in order: %d bytes of records that no checkpoint covered were incomplete and are cut off; %d of %d records are covered", f.cut, f.signed.Size, f.tree.End)
+	case !f.orderly:
+		return fmt.Sprintf("the log was not ended in order: the last checkpoint covers %d of %d records", f.signed.Size, f.tree.End)
+	}
+	return ""
+}
+
+// read follows the newest file to its end. Lines that are wrong in front of a
+// checkpoint were changed: a checkpoint is written when all before it is. They
+// stay, and so does the proof. What is wrong behind the last one is what a power
+// cut leaves.
+func (s *store) read(f *os.File, packed bool) (found, error) {
+	public, err := logtree.ParsePublic(s.key.Public())
+	if err != nil {
+		return found{}, err
+	}
+	lines, err := logtree.NewLines(f)
+	if err != nil {
+		return found{}, err
+	}
+	defer lines.Close()
+	line, err := lines.Next()
+	r := found{tree: s.tree, end: int64(len(line)) + 1}
+	torn := false // a line behind the last checkpoint is wrong
+	good := r     // what was before it
+	wrong := ""   // what that was
+	for err == nil {
+		if line, err = lines.Next(); err != nil {
+			break
+		}
+		what := ""
+		if logtree.IsCheckpoint(line) {
+			c, text, verdict := checkpointOf(line, public, r.tree)
+			if what = verdict; text != "" {
+				// We signed it, so what is before it was whole.
+				if r.tampered == "" {
+					r.tampered = wrong
+				}
+				if r.tampered == "" {
+					r.tampered = verdict
+				}
+				r.signed, r.text, r.orderly = c, text, r.closing
+				torn, what, wrong = false, "", ""
+			}
+		} else {
+			record, err := logrecord.Parse(string(line))
+			if err != nil {
+				what = err.Error()
+			} else if record.Sequence != r.tree.End {
+				what = fmt.Sprintf("record %d stands where record %d should", record.Sequence, r.tree.End)
+			}
+			if what != "" && !torn {
+				good, wrong, torn = r, what, true
+				good.tree = r.tree.Clone()
+			}
+			r.tree.Add(logtree.LeafHash(line))
+			r.closing, r.orderly = record.Source == logSource && record.Message == closed, false
+		}
+		if what != "" && !torn {
+			good, wrong, torn = r, what, true
+			good.tree = r.tree.Clone()
+		}
+		r.end += int64(len(line)) + 1
+	}
+	if torn {
+		good.tampered = r.tampered
+		r = good
+	}
+	if packed {
+		return r, nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return found{}, err
+	}
+	r.cut = info.Size() - r.end
+	return r, nil
+}
+
+// checkpointOf reads the line of a checkpoint. text is empty where we did not
+// sign it; verdict says what is wrong.
+func checkpointOf(line []byte, public logtree.Public, tree logtree.Range) (c logtree.Checkpoint, text, verdict string) {
+	note, err := logtree.ParseCheckpointLine(line)
+	if err == nil {
+		c, err = logtree.OpenCheckpoint(note, public)
+	}
+	if err != nil {
+		return c, "", err.Error()
+	}
+	root, err := tree.Root()
+	if err != nil || c.Size != tree.End || c.Root != root {
+		return c, note, fmt.Sprintf("the %d records before the checkpoint of %s are not those that were signed", c.Size, c.Time.Format(time.RFC3339))
+	}
+	return c, note, ""
+}
