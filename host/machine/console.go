@@ -75,8 +75,8 @@ func (c *Console) Text() string {
 }
 
 // plain is the text without control sequences. What was a whole line already
-// is not looked at again: while that takes, nobody reads from the machine, which
-// waits for no reader and loses what it writes. The caller holds mu.
+// is not looked at again: while that takes, nobody reads from the machine. The
+// caller holds mu.
 func (c *Console) plain() string {
 	whole := bytes.LastIndexByte(c.text, '\n') + 1
 	c.lines = append(c.lines, Plain(string(c.text[c.taken:max(c.taken, whole)]))...)
@@ -92,15 +92,27 @@ func (c *Console) Done() <-chan struct{} { return c.done }
 // line closes, and with ctx's error when ctx ends, both with the tail of
 // what came instead.
 func (c *Console) Expect(ctx context.Context, re *regexp.Regexp) (string, error) {
+	return c.await(ctx, re, &c.pos)
+}
+
+// Said waits until re matches anything that came so far, and leaves what Expect
+// looks at: for what comes in no order.
+func (c *Console) Said(ctx context.Context, re *regexp.Regexp) (string, error) {
+	start := 0
+	return c.await(ctx, re, &start)
+}
+
+// await waits for a match behind pos, and moves it behind that.
+func (c *Console) await(ctx context.Context, re *regexp.Regexp, pos *int) (string, error) {
 	for {
 		c.mu.Lock()
 		text := c.plain()
 		grown := c.grown
-		pos := min(c.pos, len(text))
-		if at := re.FindStringIndex(text[pos:]); at != nil {
-			c.pos = pos + at[1]
+		from := min(*pos, len(text))
+		if at := re.FindStringIndex(text[from:]); at != nil {
+			*pos = from + at[1]
 			c.mu.Unlock()
-			return text[pos+at[0] : pos+at[1]], nil
+			return text[from+at[0] : from+at[1]], nil
 		}
 		over := false
 		select {

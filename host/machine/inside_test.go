@@ -3,11 +3,13 @@ package machine
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf16"
 
 	"github.com/google/go-cmp/cmp"
@@ -190,5 +192,30 @@ func TestArguments(t *testing.T) {
 	c.Accelerator.Name = "kvm"
 	if args := strings.Join(qemuArgs(c), " "); !strings.Contains(args, "-accel kvm -cpu host") {
 		t.Errorf("qemuArgs() with KVM = %s", args)
+	}
+}
+
+// What a machine writes while nobody reads is there afterwards: QEMU writes single
+// bytes, and the guest drops what its line does not take.
+func TestLineHolds(t *testing.T) {
+	var pairs pairs
+	ours, _, out, err := pairs.line()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	want := strings.Repeat("a whole boot of messages\n", 2400)
+	for i := range len(want) {
+		if err := out.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.WriteString(want[i : i+1]); err != nil {
+			t.Fatalf("byte %d of %d: %v", i, len(want), err)
+		}
+	}
+	pairs.closeChildren()
+	got, err := io.ReadAll(ours)
+	if string(got) != want || err != nil {
+		t.Errorf("%d bytes come, %v, want %d", len(got), err, len(want))
 	}
 }

@@ -135,8 +135,8 @@ func Start(ctx context.Context, c Config) (_ *Machine, err error) {
 		}
 	}()
 
-	// Every channel is a socket pair and not a path: nothing to clean up,
-	// no limit of 108 bytes, no waiting for a socket to appear, and both
+	// Every channel is a socket pair or a pipe and not a path: nothing to clean
+	// up, no limit of 108 bytes, no waiting for a socket to appear, and both
 	// sides notice at once when the other one dies.
 	var pairs pairs
 	defer pairs.closeChildren()
@@ -144,7 +144,7 @@ func Start(ctx context.Context, c Config) (_ *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	serialOurs, serial, err := pairs.withChild("serial")
+	serialOurs, serialIn, serialOut, err := pairs.line()
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func Start(ctx context.Context, c Config) (_ *Machine, err error) {
 		step.Devices = []string{"/dev/kvm"}
 	}
 	m.qemu = c.SDK.Command(ctx, step)
-	m.qemu.ExtraFiles = []*os.File{serial, qmpTheirs, tpmClient} // 3, 4, 5
+	m.qemu.ExtraFiles = []*os.File{serialIn, serialOut, qmpTheirs, tpmClient} // 3, 4, 5, 6
 
 	if err := m.tpm.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start swtpm: %w", err)
@@ -318,11 +318,12 @@ func qemuArgs(c Config) []string {
 		"-drive", "if=none,id=disk,format=raw,discard=unmap,file=" + comma(c.Folder.Disk()),
 		"-device", "virtio-blk-pci,drive=disk,bootindex=0",
 		"-device", "i6300esb", "-action", "watchdog=reset",
-		"-chardev", "socket,id=serial,fd=3", "-serial", "chardev:serial",
-		"-chardev", "socket,id=qmp,fd=4", "-mon", "chardev=qmp,mode=control",
+		"-add-fd", "fd=3,set=1", "-add-fd", "fd=4,set=2",
+		"-chardev", "file,id=serial,input-path=/dev/fdset/1,path=/dev/fdset/2,append=on", "-serial", "chardev:serial",
+		"-chardev", "socket,id=qmp,fd=5", "-mon", "chardev=qmp,mode=control",
 	}
 	if !c.NoTPM {
-		args = append(args, "-chardev", "socket,id=tpm,fd=5", "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm")
+		args = append(args, "-chardev", "socket,id=tpm,fd=6", "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm")
 	}
 	if c.Network {
 		user := "user,id=network,ipv6=off"
@@ -357,7 +358,7 @@ func Processor(a Accelerator) []string {
 // comma doubles the commas of a value, as QEMU's option syntax wants.
 func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
-// pairs makes the socket pairs between us and the children.
+// pairs makes what is between us and the children.
 type pairs struct{ children []*os.File }
 
 func (p *pairs) socketpair() (a, b int, err error) {
@@ -393,6 +394,33 @@ func (p *pairs) withChild(name string) (ours, theirs *os.File, err error) {
 	p.children = append(p.children, theirs)
 	return ours, theirs, nil
 }
+
+// line makes a serial line of two pipes, which QEMU takes for files (append=on: it
+// would truncate them). QEMU writes single bytes, of which a socket takes some 278
+// unread, a pipe 64 KiB. Once a line takes no more, the guest's kernel waits for
+// the time of two characters and then drops one: a busy host that let us wait would
+// lose parts of what the kernel prints.
+func (p *pairs) line() (ours *line, in, out *os.File, err error) {
+	in, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("cannot make a serial line: %w", err)
+	}
+	r, out, err := os.Pipe()
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("cannot make a serial line: %w", errors.Join(err, in.Close(), w.Close()))
+	}
+	p.children = append(p.children, in, out)
+	return &line{r, w}, in, out, nil
+}
+
+// line is our end of a serial line.
+type line struct{ screen, keys *os.File }
+
+func (l *line) Read(p []byte) (int, error) { return l.screen.Read(p) }
+
+func (l *line) Write(p []byte) (int, error) { return l.keys.Write(p) }
+
+func (l *line) Close() error { return errors.Join(l.screen.Close(), l.keys.Close()) }
 
 func (p *pairs) closeChildren() {
 	for _, f := range p.children {
