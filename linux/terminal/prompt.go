@@ -52,6 +52,7 @@ func (p *Prompt) Close() error {
 
 // Tell prints text.
 func (p *Prompt) Tell(text string) error {
+	settle()
 	_, err := io.WriteString(console{fd: p.fd}, text)
 	return err
 }
@@ -63,6 +64,7 @@ func (p *Prompt) Ask(prompt string) (string, error) { return p.ask(prompt, false
 func (p *Prompt) AskSecret(prompt string) (string, error) { return p.ask(prompt, true) }
 
 func (p *Prompt) ask(prompt string, secret bool) (string, error) {
+	settle()
 	c := console{fd: p.fd, end: time.Now().Add(p.deadline)}
 	_, err := io.WriteString(c, prompt)
 	var line string

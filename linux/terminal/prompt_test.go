@@ -45,3 +45,20 @@ func TestEdit(t *testing.T) {
 		}
 	}
 }
+
+func TestIsPrinting(t *testing.T) {
+	for stat, want := range map[string]bool{
+		"31 (pr/ttyS0) R 2 0 0 0 -1 2129984 0":   true,
+		"31 (pr/ttyS0) S 2 0 0 0 -1 2129984 0":   false,
+		"31 (pr/ttyS0) R 1 0 0 0 -1 2129984 0":   false, // a process that calls itself so
+		"31 (kworker/0:1) R 2 0 0 0 -1 69238880": false,
+		"31 (pr/) x) D 2 0":                      true,
+		"31 (pr/ttyS0":                           false,
+		"31 (pr/ttyS0) R":                        false,
+		"":                                       false,
+	} {
+		if got := isPrinting(stat); got != want {
+			t.Errorf("isPrinting(%q) = %t, want %t", stat, got, want)
+		}
+	}
+}
