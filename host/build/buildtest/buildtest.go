@@ -3,16 +3,15 @@
 package buildtest
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
 
 	"cloison/host/build"
+	"cloison/host/build/variant"
 	"cloison/host/progress"
 	"cloison/host/tree"
-	"cloison/linux/file"
 )
 
 // Image returns the folder of an up-to-date build of the default product, and
@@ -20,7 +19,7 @@ import (
 func Image(t testing.TB) (dir, keysDir string) {
 	t.Helper()
 	o := Options(t)
-	unlock, err := lock(t.Context(), o)
+	unlock, err := variant.Lock(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,15 +34,6 @@ func Image(t testing.TB) (dir, keysDir string) {
 		t.Fatal(err)
 	}
 	return result.Dir, keysDir
-}
-
-// lock waits for its turn: test packages run side by side, and a build does not
-// wait for another.
-func lock(ctx context.Context, o build.Options) (unlock func(), err error) {
-	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
-		return nil, err
-	}
-	return file.Lock(ctx, filepath.Join(o.Cache, "buildtest.lock"))
 }
 
 // Options returns what builds the default product of this tree.

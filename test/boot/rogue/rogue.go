@@ -1,6 +1,6 @@
 // Package rogue is a PID 1 that somebody has taken over: the real one, and
 // beside it in the same process what the file cloison/rogue of the ESP orders. Only
-// boot tests have an image with it (cloison/host/build/buildtest).
+// boot tests have an image with it (cloison/host/build/variant).
 //
 // It needs what PID 1 needs. What it does it says in the kernel's log, in lines
 // that begin with "cloison-test: ".
