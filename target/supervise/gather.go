@@ -60,7 +60,7 @@ func (s *supervisor) status(measured bool) (Status, error) {
 		if err != nil {
 			return Status{}, err
 		}
-		row.Memory = usage.Memory
+		row.Memory, row.Processes, row.AtMost = usage.Memory, usage.PIDs, uint64(h.Limits.Processes)
 		st.Services = append(st.Services, row)
 	}
 	b, err := os.ReadFile("/proc/meminfo")
@@ -72,6 +72,12 @@ func (s *supervisor) status(measured bool) (Status, error) {
 		return Status{}, err
 	}
 	st.MemoryTotal, st.MemoryUsed = total, total-available
+	if b, err = os.ReadFile("/proc/self/statm"); err != nil {
+		return Status{}, fmt.Errorf("cannot tell the memory in use: %w", err)
+	}
+	if st.Own, err = resident(string(b)); err != nil {
+		return Status{}, err
+	}
 	if s.swap != nil {
 		free := uint64(0)
 		if st.SwapTotal, free, err = memory(string(b), "Swap", "Free"); err != nil {
@@ -95,6 +101,20 @@ func (s *supervisor) loaderTimes(st *Status) {
 	if err1 == nil && err2 == nil && e >= b {
 		st.Firmware, st.Loader = b, e-b
 	}
+}
+
+// resident reads how much memory a process has resident, in KiB, from its statm
+// (proc(5)), which counts pages of 4 KiB.
+func resident(statm string) (uint64, error) {
+	f := strings.Fields(statm)
+	if len(f) != 7 {
+		return 0, fmt.Errorf("cannot parse /proc/self/statm: %q", statm)
+	}
+	pages, err := strconv.ParseUint(f[1], 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("cannot parse /proc/self/statm: %w", err)
+	}
+	return pages * 4, nil
 }
 
 // memory reads how much there is of a kind of memory (Mem, Swap) and how much of

@@ -31,6 +31,7 @@ type Status struct {
 	Swap                           string // node of its partition, "" where there is none
 	SwapUsed, SwapTotal            uint64 // KiB
 	MemoryUsed, MemoryTotal        uint64 // KiB
+	Own                            uint64 // of the memory in use, what PID 1 has resident, KiB
 	Entry                          string // of the loader, "" where it counts nothing
 	Services                       []ServiceStatus
 }
@@ -42,6 +43,8 @@ type ServiceStatus struct {
 	PID           int           // 0 while it does not run
 	Restarts      int
 	Memory, Limit uint64 // bytes
+	Processes     uint64 // and threads
+	AtMost        uint64 // processes and threads
 	Reason        string // of its last end, "" where it has not ended yet
 }
 
@@ -99,7 +102,7 @@ func (s Status) String() string {
 	if s.Entry != "" {
 		row("boot entry", "%s, marked good", s.Entry)
 	}
-	row("memory in use", "%.1f of %.1f MiB", float64(s.MemoryUsed)/1024, float64(s.MemoryTotal)/1024)
+	row("memory in use", "%.1f of %.1f MiB, %.1f of them PID 1's", float64(s.MemoryUsed)/1024, float64(s.MemoryTotal)/1024, float64(s.Own)/1024)
 	if s.Swap != "" {
 		row("swap in use", "%.1f of %.1f MiB on %s, aes-xts-plain64, a key of this boot", float64(s.SwapUsed)/1024, float64(s.SwapTotal)/1024, s.Swap)
 	}
@@ -134,6 +137,9 @@ func (s Status) services(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "    %-10s %-9s %9s %9s %9d %9.1f of %.0f MiB\n", r.Name, r.Stage, r.For.Round(time.Second), pid, r.Restarts,
 			float64(r.Memory)/(1<<20), float64(r.Limit)/(1<<20))
+		if r.Processes >= r.AtMost {
+			fmt.Fprintf(b, "      at its limit of %d processes\n", r.AtMost)
+		}
 		if r.Reason != "" {
 			fmt.Fprintf(b, "      last end: %s\n", r.Reason)
 		}

@@ -21,15 +21,15 @@ func TestStatus(t *testing.T) {
 		Firmware:  2500 * time.Millisecond,
 		Loader:    1200 * time.Millisecond,
 		Initramfs: 400 * time.Millisecond, Opened: 600 * time.Millisecond, Unsealed: 650 * time.Millisecond, PID1: 700 * time.Millisecond, Ready: 900 * time.Millisecond,
-		Repaired: 3, Watchdog: "i6300ESB timer, 30s", MemoryUsed: 27 * 1024, MemoryTotal: 448 * 1024, Entry: "cloison_0.1.0.efi",
+		Repaired: 3, Watchdog: "i6300ESB timer, 30s", MemoryUsed: 27 * 1024, MemoryTotal: 448 * 1024, Own: 9 * 1024, Entry: "cloison_0.1.0.efi",
 		State: StateStatus{
 			Device: "/dev/vda4", UUID: "ace2b901-fb15-4954-891c-b292f6d07a49", Made: true, Unlock: bootfacts.TPM, Token: "0 of 1", Recovery: true,
 			Machine: "0123456789ab4def8123456789abcdef", Boots: 1, Forged: 2, Changes: "none",
 			TPM: seal.Status{Provisioned: true, Owned: true, Floor: 1, SecurityVersion: 2},
 		},
 		Services: []ServiceStatus{
-			{Name: "logd", Stage: "ready", For: 61 * time.Second, PID: 86, Memory: 6 << 20, Limit: 32 << 20},
-			{Name: "console", Stage: "resting", For: 400 * time.Millisecond, Restarts: 2, Limit: 16 << 20, Reason: "signal killed"},
+			{Name: "logd", Stage: "ready", For: 61 * time.Second, PID: 86, Memory: 6 << 20, Limit: 32 << 20, Processes: 23, AtMost: 24},
+			{Name: "console", Stage: "resting", For: 400 * time.Millisecond, Restarts: 2, Limit: 16 << 20, Processes: 24, AtMost: 24, Reason: "signal killed"},
 		},
 	}
 	zeros := strings.Repeat("0", 62)
@@ -53,11 +53,12 @@ func TestStatus(t *testing.T) {
   machine           0123456789ab4def8123456789abcdef, boots found good: 1
   watchdog          i6300ESB timer, 30s
   boot entry        cloison_0.1.0.efi, marked good
-  memory in use     27.0 of 448.0 MiB
+  memory in use     27.0 of 448.0 MiB, 9.0 of them PID 1's
 
   service      stage       for          pid    restarts   memory of limit
     logd       ready          1m1s        86         0       6.0 of 32 MiB
     console    resting          0s         -         2       0.0 of 16 MiB
+      at its limit of 24 processes
       last end: signal killed
 
   boot stage           took     since the kernel started
@@ -137,6 +138,23 @@ func TestMemory(t *testing.T) {
 	in := "MemTotal: 458900 kB\nSwapCached: 4 kB\nSwapTotal: 65532 kB\nSwapFree: 65020 kB\n"
 	if total, free, err := memory(in, "Swap", "Free"); total != 65532 || free != 65020 || err != nil {
 		t.Errorf("memory(%q, Swap, Free) = %d, %d, %v, want 65532, 65020", in, total, free, err)
+	}
+}
+
+func TestResident(t *testing.T) {
+	for _, test := range []struct {
+		in   string
+		want uint64
+		ok   bool
+	}{
+		{"3092 2048 1536 512 0 1024 0\n", 8192, true},
+		{"3092 x 1536 512 0 1024 0\n", 0, false},
+		{"3092 2048\n", 0, false},
+		{"", 0, false},
+	} {
+		if got, err := resident(test.in); got != test.want || (err == nil) != test.ok {
+			t.Errorf("resident(%q) = %d, %v, want %d, ok %t", test.in, got, err, test.want, test.ok)
+		}
 	}
 }
 
