@@ -7,7 +7,7 @@ CLOISON = bin/cloison
 
 # Packages whose tests use the build, QEMU or both cores: they run after the
 # others, one package at a time.
-HEAVY = cloison/test/boot cloison/test/attack
+HEAVY = cloison/test/boot cloison/test/attack cloison/test/kernel
 FUZZTIME ?= 30s
 
 .PHONY: run build test attack check bench fuzz campaign man clean
@@ -25,6 +25,7 @@ $(CLOISON):
 
 test: check build
 	$(GO) test -timeout 60m $$($(GO) list ./... | grep -vxF $(HEAVY:%=-e %))
+	$(GO) test -timeout 60m ./test/kernel
 	$(GO) test -timeout 60m -count=1 ./test/boot
 
 # The red team in the image: not in `test` until a whole run of it has passed.
@@ -61,6 +62,7 @@ campaign: build
 	CLOISON_CAMPAIGN=$(CAMPAIGN) $(GO) test -v -count=1 -timeout 3h -run 'TestBoot/campaign' ./test/boot
 	CLOISON_POWER_CUTS=$(CAMPAIGN) $(GO) test -v -count=1 -timeout 6h -run 'TestBoot/state_cuts$$' ./test/boot
 	CLOISON_POWER_CUTS=$(CAMPAIGN) $(GO) test -v -count=1 -timeout 6h -run 'TestBoot/state_cuts_writing$$' ./test/boot
+	CLOISON_KILLS=long $(GO) test -v -count=1 -timeout 1h -run 'TestBoot/service_killed$$' ./test/boot
 
 man: $(CLOISON)
 	$(CLOISON) man out/man

@@ -121,7 +121,12 @@ func (b *bench) setup(env *testscript.Env) error {
 	s := &stage{bench: b, env: env}
 	env.Defer(s.leave)
 	env.Values[stageKey{}] = s
+	kills := "kill"
+	if os.Getenv("CLOISON_KILLS") == "long" {
+		kills = "kill-long"
+	}
 	env.Vars = append(env.Vars,
+		"KILLS="+kills,
 		"VERSION="+b.facts.Version,
 		fmt.Sprint("SECURITY_VERSION=", b.facts.SecurityVersion),
 		fmt.Sprint("NEXT_SECURITY_VERSION=", b.facts.SecurityVersion+1),

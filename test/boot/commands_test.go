@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -31,6 +32,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"disk":       (*stage).disk,
 		"boot":       (*stage).boot,
 		"expect":     (*stage).expect,
+		"said":       (*stage).said,
 		"absent":     (*stage).absent,
 		"refuse":     (*stage).refuse,
 		"send":       (*stage).send,
@@ -184,12 +186,30 @@ func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	must(ts, err)
 }
 
-// expect REGEXP: waits until the console says it.
+// expect [-within DURATION] REGEXP: waits until the console says it, behind what
+// was expected last.
 func (s *stage) expect(ts *testscript.TestScript, args []string) {
+	patience := deadline
+	if len(args) == 3 && args[0] == "-within" {
+		var err error
+		patience, err = time.ParseDuration(args[1])
+		must(ts, err)
+		args = args[2:]
+	}
+	want(ts, args, "REGEXP")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	match, err := s.machine.Console.Expect(ctx, regexp.MustCompile(args[0]))
+	must(ts, err)
+	ts.Logf("%s", match)
+}
+
+// said REGEXP: waits until the console says it, before or behind what was expected.
+func (s *stage) said(ts *testscript.TestScript, args []string) {
 	want(ts, args, "REGEXP")
 	ctx, cancel := within()
 	defer cancel()
-	match, err := s.machine.Console.Expect(ctx, regexp.MustCompile(args[0]))
+	match, err := s.machine.Console.Said(ctx, regexp.MustCompile(args[0]))
 	must(ts, err)
 	ts.Logf("%s", match)
 }

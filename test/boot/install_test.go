@@ -14,7 +14,9 @@ import (
 
 	"cloison/host/build"
 	"cloison/host/build/buildtest"
+	"cloison/host/build/variant"
 	"cloison/host/machine"
+	declarations "cloison/test/boot/misfit"
 )
 
 // variants are systems that our keys sign beside the one under test. Their
@@ -22,15 +24,19 @@ import (
 func (b *bench) variants(t *testing.T) map[string]func() (string, error) {
 	o, work := buildtest.Options(t), t.TempDir()
 	once := map[string]func() (string, error){}
-	for _, v := range []buildtest.Variant{
+	for _, v := range []variant.Variant{
 		// A release of which PID 1 does what an attacker would who took it over.
-		{Name: "rogue", Version: "90.0.0", SecurityVersion: b.facts.SecurityVersion, Floor: b.facts.SecurityVersion, Init: "cloison/test/boot/rogue"},
+		{Name: "rogue", Version: "90.0.0", SecurityVersion: b.facts.SecurityVersion, Floor: b.facts.SecurityVersion, Programs: map[string]string{"init": "cloison/test/boot/rogue.Main"}},
 		// A product whose state volume a passphrase opens.
 		{Name: "passphrase", Version: "92.0.0", SecurityVersion: b.facts.SecurityVersion, Unlock: "passphrase"},
 		// A later release, which ends going back.
 		{Name: "next", Version: "91.0.0", SecurityVersion: b.facts.SecurityVersion + 1, Floor: b.facts.SecurityVersion + 1},
 		// A product with a network.
 		{Name: "network", Version: "0.1.0", SecurityVersion: b.facts.SecurityVersion, Change: withNetwork},
+		// A release of which a required service never works.
+		{Name: "broken", Version: "93.0.0", SecurityVersion: b.facts.SecurityVersion, Floor: b.facts.SecurityVersion, Programs: misfits, Services: misfit(true, "failing")},
+		// A product with services that behave badly.
+		{Name: "misfits", Programs: misfits, Services: misfit(false, "beat", "failing", "flood", "forks", "greedy", "silent")},
 		// A product that swaps.
 		{Name: "swap", Version: "0.1.0", SecurityVersion: b.facts.SecurityVersion, Swap: 64},
 	} {
@@ -39,6 +45,17 @@ func (b *bench) variants(t *testing.T) map[string]func() (string, error) {
 		})
 	}
 	return once
+}
+
+var misfits = map[string]string{"misfit": "cloison/test/boot/misfit.Main"}
+
+// misfit declares services that behave as they are named.
+func misfit(required bool, names ...string) map[string]string {
+	all := map[string]string{}
+	for _, name := range names {
+		all[name] = declarations.Declaration(name, required)
+	}
+	return all
 }
 
 // install VARIANT PARTITION: writes the core of a variant of the system into a

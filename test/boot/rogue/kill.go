@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +40,8 @@ func (r *rogue) kills(long, pause time.Duration) error {
 	if err != nil {
 		return err
 	}
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
 	killed := map[string]int{}
 	total := 0
 	var dirs []string
@@ -47,7 +51,7 @@ func (r *rogue) kills(long, pause time.Duration) error {
 		}
 	}
 	for end := time.Now().Add(long); time.Now().Before(end) || len(killed) < len(dirs); {
-		group := dirs[rand.IntN(len(dirs))]
+		group := dirs[random.IntN(len(dirs))]
 		old, err := await(group, 0)
 		if err != nil {
 			return err
@@ -57,9 +61,9 @@ func (r *rogue) kills(long, pause time.Duration) error {
 		}
 		killed[filepath.Base(group)]++
 		total++
-		<-time.After(rand.N(pause))
+		<-time.After(time.Duration(random.Int64N(int64(pause))))
 		// Sometimes the next one follows before this one is there again.
-		if rand.IntN(2) == 0 {
+		if random.IntN(2) == 0 {
 			if _, err := await(group, old); err != nil {
 				return err
 			}
@@ -82,6 +86,11 @@ func (r *rogue) kills(long, pause time.Duration) error {
 		}
 		<-time.After(poll)
 	}
+	var counts []string
+	for _, name := range slices.Sorted(maps.Keys(killed)) {
+		counts = append(counts, fmt.Sprintf("%s %d", name, killed[name]))
+	}
+	r.say("seed %d, in %v: %s", seed, long, strings.Join(counts, ", "))
 	r.say("killed %d times, %d services; PID 1 held %v before and %v after: %s", total, len(killed), before, after,
 		map[bool]string{true: "nothing leaks", false: "it leaks"}[after == before])
 	return nil
