@@ -8,6 +8,9 @@
 // at its first start and kept, and its control group is there before; bubblewrap
 // and runc make theirs each time.
 //
+// Then it boots the product with ten services and measures how long PID 1 takes
+// until all are ready, and what it needs of the memory.
+//
 // It needs root. Debian's bubblewrap and runc are fetched once and kept in the
 // cache. What bubblewrap and runc cannot do (Landlock, W^X memory, locked
 // securebits, one execution only) the launcher does on top.

@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := json.Unmarshal(text, &all); err != nil {
 		return err
 	}
-	return report(out, all)
+	return errors.Join(report(out, all), host(ctx, dir, out))
 }
 
 func report(out io.Writer, all []contender) error {
