@@ -93,7 +93,7 @@ func exhaustion() []Attempt {
 		}
 	}
 	return group(
-		wears,
+		Wears,
 		way("make processes without end", until("processes", 2000, func(int) error {
 			r, err := system(syscall.SYS_CLONE, int(syscall.SIGCHLD), 0, 0, 0, 0)
 			if err == nil && r == 0 {

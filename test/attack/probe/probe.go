@@ -81,7 +81,7 @@ func Main() {
 			return
 		}
 		fmt.Println(Stopped + short(err))
-		if a.Group == wears {
+		if a.Group == Wears {
 			return
 		}
 		for fd := range open() {
@@ -95,8 +95,8 @@ func Main() {
 // again is what the probe tells a second run of itself.
 const again = "again"
 
-// wears is the group of the attempts that leave the box used up.
-const wears = "exhaustion"
+// Wears is the group of the attempts that leave the box used up.
+const Wears = "exhaustion"
 
 // open returns the descriptors that are open.
 func open() map[int]bool {

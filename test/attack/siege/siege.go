@@ -16,7 +16,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -160,39 +162,81 @@ func besiege() error {
 	defer end()
 	attempts := probe.Attempts()
 	say("%d attempts, boxes %s", len(attempts), strings.Join(names(boxes), " "))
+	spent := make([]time.Duration, len(boxes))
 	// In parts, so that whoever watches sees it go on.
-	for number := 0; number < len(attempts); number += part {
-		some := attempts[number:min(number+part, len(attempts))]
-		results := make([][]string, len(some))
-		for _, box := range boxes {
-			these, err := all(box, some)
-			if err != nil {
-				return fmt.Errorf("in the box of %s: %w", box.Name, err)
-			}
-			for i, r := range these {
-				results[i] = append(results[i], box.Name+"="+r)
-			}
+	for from := 0; from < len(attempts); {
+		to := from + 1
+		for to < min(from+part, len(attempts)) && (attempts[to].Group == probe.Wears) == (attempts[from].Group == probe.Wears) {
+			to++
 		}
-		for i, a := range some {
-			say("%d | %s | %s | %s", number+i+1, a.Group, a.Name, strings.Join(results[i], " | "))
+		results, err := allBoxes(boxes, attempts[from:to], spent)
+		if err != nil {
+			return err
 		}
+		for i, a := range attempts[from:to] {
+			say("%d | %s | %s | %s", from+i+1, a.Group, a.Name, strings.Join(results[i], " | "))
+		}
+		from = to
+	}
+	for at, box := range boxes {
+		say("%s took %.0f s", box.Name, spent[at].Seconds())
 	}
 	say("done")
 	return nil
+}
+
+// allBoxes makes attempts in all boxes, and returns what came of each, box by box.
+// Two boxes at a time are tried, of different services: those of one share its
+// folder of the state volume. Attempts that use up what others need have the
+// machine for themselves.
+func allBoxes(boxes []box, attempts []probe.Attempt, spent []time.Duration) (results [][]string, err error) {
+	byBox, errs := make([][]string, len(boxes)), make([]error, len(boxes))
+	lane := func(name string, mine func(box) bool) {
+		for at, b := range boxes {
+			if !mine(b) {
+				continue
+			}
+			since := clock.SinceBoot()
+			byBox[at], errs[at] = all(b, name, attempts)
+			spent[at] += clock.SinceBoot() - since
+		}
+	}
+	layered := func(b box) bool { return b.service.Name == Prefix+"probe" }
+	if attempts[0].Group == probe.Wears {
+		lane("box", func(box) bool { return true })
+	} else {
+		var other sync.WaitGroup
+		other.Go(func() { lane("box-1", func(b box) bool { return !layered(b) }) })
+		lane("box-2", layered)
+		other.Wait()
+	}
+	for at, b := range boxes {
+		if errs[at] != nil {
+			return nil, fmt.Errorf("in the box of %s: %w", b.Name, errs[at])
+		}
+	}
+	for i := range attempts {
+		var row []string
+		for at, b := range boxes {
+			row = append(row, b.Name+"="+byBox[at][i])
+		}
+		results = append(results, row)
+	}
+	return results, nil
 }
 
 // part is how many attempts are made in one box before the next.
 const part = 30
 
 // all makes attempts in as many boxes of one kind as it takes: each that ends the
-// probe, or gets through, takes one.
-func all(b box, attempts []probe.Attempt) (results []string, err error) {
+// probe, or gets through, takes one. name is that of their control group.
+func all(b box, name string, attempts []probe.Attempt) (results []string, err error) {
 	for len(results) < len(attempts) {
 		var orders []string
 		for _, a := range attempts[len(results):] {
 			orders = append(orders, a.Name)
 		}
-		these, err := try(b.service, b.Config, orders)
+		these, err := try(b.service, b.Config, name, orders)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", orders[0], err)
 		}
@@ -281,13 +325,13 @@ func victim() (end func(), err error) {
 // try makes a box, has the probe in it make attempts, and says in a few words
 // what came of those that it made: THROUGH and what was reached, or what stopped
 // them.
-func try(s *service.Service, c Config, orders []string) (results []string, err error) {
-	g, err := cgroup.Make(group + "/box")
+func try(s *service.Service, c Config, name string, orders []string) (results []string, err error) {
+	g, err := cgroup.Make(group + "/" + name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		err = errors.Join(err, g.Kill(), empty(g), g.Close(), os.Remove(group+"/box"), clean(s.Name))
+		err = errors.Join(err, g.Kill(), empty(g), g.Close(), os.Remove(group+"/"+name), clean(s.Name))
 	}()
 	limits := cgroup.Limits{Memory: uint64(s.Limits.Memory), PIDs: uint64(s.Limits.Processes), CPU: 400, Weight: 100}
 	if err := g.Limit(limits); err != nil {
@@ -306,7 +350,6 @@ func try(s *service.Service, c Config, orders []string) (results []string, err e
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = []string{}, strings.NewReader(strings.Join(orders, "\n")+"\n"), &out, &out
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWPID, UseCgroupFD: true, CgroupFD: int(g.Folder().Fd())}
-	before, since := time.Now().Round(0), clock.SinceBoot()
 	err = errors.Join(cmd.Start(), theirs.Close()) // the launcher's only
 	if err != nil {
 		return nil, err
@@ -315,10 +358,7 @@ func try(s *service.Service, c Config, orders []string) (results []string, err e
 	text, err := io.ReadAll(status)
 	wait := cmd.Wait()
 	inTime := late.Stop()
-	// Root may have set the clock.
-	if now := before.Add(clock.SinceBoot() - since); time.Since(now).Abs() > time.Second {
-		err = errors.Join(err, clock.System{}.Step(now))
-	}
+	err = errors.Join(err, rightClock())
 	if len(text) > 0 {
 		err = errors.Join(err, fmt.Errorf("no box: %s", bytes.TrimSpace(text)))
 	}
@@ -326,6 +366,21 @@ func try(s *service.Service, c Config, orders []string) (results []string, err e
 		return nil, err
 	}
 	return judge(orders, out.String(), wait, inTime)
+}
+
+// began is when the siege did, by the clock and by the time since the start.
+var began = struct {
+	at    time.Time
+	since time.Duration
+}{time.Now().Round(0), clock.SinceBoot()}
+
+// rightClock takes back what root in a box may have done to the clock.
+func rightClock() error {
+	now := began.at.Add(clock.SinceBoot() - began.since)
+	if time.Since(now).Abs() < time.Second {
+		return nil
+	}
+	return clock.System{}.Step(now)
 }
 
 // judge reads what the probe said of its orders, and how it ended.
@@ -340,8 +395,9 @@ func judge(orders []string, out string, wait error, inTime bool) (results []stri
 			return nil, fmt.Errorf("the probe says %.60q instead of its order", lines[0])
 		}
 		last := lines[len(lines)-1]
-		if reached, ok := strings.CutPrefix(last, probe.Through); ok {
-			results = append(results, "THROUGH: "+reached)
+		// What was reached may be the end of the program itself.
+		if at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, probe.Through) }); at >= 0 {
+			results = append(results, "THROUGH: "+strings.TrimPrefix(lines[at], probe.Through))
 			continue
 		}
 		if why, ok := strings.CutPrefix(last, probe.Stopped); ok {
