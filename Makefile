@@ -10,7 +10,7 @@ CLOISON = bin/cloison
 HEAVY = cloison/test/boot cloison/test/attack cloison/test/kernel
 FUZZTIME ?= 30s
 
-.PHONY: run build test attack check bench fuzz campaign man clean
+.PHONY: run build test check bench fuzz campaign man clean
 
 run: $(CLOISON)
 	$(CLOISON) run
@@ -27,9 +27,6 @@ test: check build
 	$(GO) test -timeout 60m $$($(GO) list ./... | grep -vxF $(HEAVY:%=-e %))
 	$(GO) test -timeout 60m ./test/kernel
 	$(GO) test -timeout 60m -count=1 ./test/boot
-
-# The red team in the image: not in `test` until a whole run of it has passed.
-attack: build
 	$(GO) test -timeout 60m -count=1 ./test/attack
 
 # Under a minute: what every change must pass before anything is built.
