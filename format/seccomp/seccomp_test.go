@@ -160,7 +160,7 @@ func TestNeverInAGroup(t *testing.T) {
 		keyctl add_key request_key kexec_load kexec_file_load init_module finit_module delete_module reboot swapon swapoff acct
 		setuid setgid setreuid setregid setresuid setresgid setgroups capset sethostname setdomainname ioperm iopl modify_ldt
 		personality memfd_create memfd_secret pkey_mprotect open_by_handle_at name_to_handle_at clock_settime clock_adjtime settimeofday adjtimex
-		quotactl syslog seccomp landlock_create_ruleset landlock_restrict_self clone3 openat2 pidfd_getfd kcmp process_madvise`)
+		quotactl quotactl_fd file_setattr syslog seccomp landlock_create_ruleset landlock_restrict_self clone3 openat2 pidfd_getfd kcmp process_madvise`)
 	for _, name := range never {
 		if _, ok := Number(name); !ok {
 			t.Errorf("there is no system call %s", name)

@@ -23,6 +23,18 @@ const (
 	maxTime        = Duration(time.Hour)
 )
 
+// exempting are system calls with which a service could leave its share of the
+// state volume: they give its files to another project, or change quotas. Who
+// owns a file may do the first without any capability.
+var exempting = []string{"file_setattr", "quotactl", "quotactl_fd"}
+
+// fileIoctls are the types of ioctl commands (bits 8 to 15 of the number) that are
+// for file systems and not for devices; with some of them, as with exempting, files
+// get another project.
+//
+// Source: Linux, include/uapi/linux/fs.h.
+var fileIoctls = []byte{'X', 'f'}
+
 // grantable are the capabilities that a service may have. None of them lets it
 // mount, load, trace, change a user or make a device node.
 var grantable = []string{
@@ -99,6 +111,7 @@ func (s *Service) checkRoot(c *checker) {
 		c.line("devices.why", d.Why)
 		for _, i := range d.Ioctls {
 			c.is(isConstant(i.Name), "devices.ioctls.name = %q", i.Name)
+			c.is(!slices.Contains(fileIoctls, byte(i.Number>>8)), "devices.ioctls has %s, which is for files and no device", i.Name)
 		}
 		roots = append(roots, d.Path)
 	}
@@ -165,6 +178,7 @@ func (s *Service) checkRights(c *checker) {
 	names = nil
 	for _, r := range s.Seccomp.Calls {
 		c.is(isCall(r.Name), "seccomp.calls has %q", r.Name)
+		c.is(!slices.Contains(exempting, r.Name), "seccomp.calls has %q, which no service can have: nothing would bound what it keeps", r.Name)
 		c.line("seccomp.calls.why", r.Why)
 		names = append(names, r.Name)
 	}
@@ -206,6 +220,9 @@ func (s *Service) checkLimits(c *checker) {
 	c.is(l.CPU >= 1 && l.CPU <= maxCPU, "limits.cpu = %d is not between 1 and %d", l.CPU, maxCPU)
 	least := minDescriptors + uint32(len(s.Descriptors()))
 	c.is(l.Descriptors >= least && l.Descriptors <= maxDescriptors, "limits.descriptors = %d is not between %d and %d", l.Descriptors, least, maxDescriptors)
+	keeps := len(s.State) > 0
+	c.is(keeps == (l.State > 0) && l.State%4096 == 0, "limits.state = %v is not whole blocks of 4096 bytes, 0 B where state is empty", l.State)
+	c.is(keeps == (l.StateFiles > 0), "limits.state_files = %d is not what it may keep, 0 where state is empty", l.StateFiles)
 	c.is(l.LockedBytes <= l.Memory, "limits.locked_memory is above limits.memory")
 }
 

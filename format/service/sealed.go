@@ -8,7 +8,7 @@ import (
 
 // heading is the first line of the sealed form; a change of the form changes its
 // number.
-const heading = "cloison service 1\n"
+const heading = "cloison service 2\n"
 
 // maxSealed bounds the sealed form, in bytes.
 const maxSealed = 1 << 16
@@ -97,6 +97,8 @@ func (s *Service) fields(f form) {
 	number(f, "memory", &s.Limits.Memory, maxSize)
 	number(f, "processes", &s.Limits.Processes, 1<<32-1)
 	number(f, "cpu", &s.Limits.CPU, 1<<32-1)
+	number(f, "state-size", &s.Limits.State, maxSize)
+	number(f, "state-files", &s.Limits.StateFiles, 1<<32-1)
 	number(f, "descriptors", &s.Limits.Descriptors, 1<<32-1)
 	number(f, "file-size", &s.Limits.FileSize, maxSize)
 	number(f, "locked-memory", &s.Limits.LockedBytes, maxSize)

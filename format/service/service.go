@@ -41,9 +41,13 @@ func RootPath(name string) string { return Folder + "/" + name + "/root" }
 // SocketPath returns the path of a socket that a service provides.
 func SocketPath(name, socket string) string { return Sockets + "/" + name + "/" + socket }
 
+// StateFolder returns the folder of the state volume below which a service has
+// all that it keeps.
+func StateFolder(name string) string { return States + "/" + name }
+
 // StatePath returns the folder of the state volume that stands behind path in
 // the root of a service.
-func StatePath(name, inside string) string { return States + "/" + name + "/" + path.Base(inside) }
+func StatePath(name, inside string) string { return StateFolder(name) + "/" + path.Base(inside) }
 
 // Peers is the variable in which a service that provides sockets finds who may
 // connect: NAME=ID, separated by commas.
@@ -103,7 +107,7 @@ type Service struct {
 	Capabilities []Reasoned `toml:"capabilities"`
 	Devices      []Device   `toml:"devices"`
 	Writable     []Writable `toml:"writable"`
-	State        []string   `toml:"state"` // paths that last: folders of the state volume, of it alone
+	State        []string   `toml:"state"` // paths that last: folders of the state volume, of it alone, within Limits.State
 	Config       []Config   `toml:"configuration"`
 	Provides     []Socket   `toml:"provides"`
 	Uses         []string   `toml:"uses"` // sockets of others: SERVICE/SOCKET
@@ -183,9 +187,14 @@ type Landlock struct {
 
 // Limits are those of the whole service, but for the last three.
 type Limits struct {
-	Memory      Size   `toml:"memory"`
-	Processes   uint32 `toml:"processes"` // and threads
-	CPU         uint32 `toml:"cpu"`       // per cent of one processor
+	Memory    Size   `toml:"memory"`
+	Processes uint32 `toml:"processes"` // and threads
+	CPU       uint32 `toml:"cpu"`       // per cent of one processor
+	// State and StateFiles bound what lies in its folders of the state volume,
+	// all of them together: blocks of 4096 bytes, and files and folders that it
+	// makes. Both are 0 where it keeps nothing.
+	State       Size   `toml:"state"`
+	StateFiles  uint32 `toml:"state_files"`
 	Descriptors uint32 `toml:"descriptors"`
 	FileSize    Size   `toml:"file_size"`     // of one file that it writes
 	LockedBytes Size   `toml:"locked_memory"` // 0: none

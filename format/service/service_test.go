@@ -21,7 +21,7 @@ func full() *Service {
 		Provides: []Socket{{"control", Stream, 0o666, []string{"console"}}}, Uses: []string{"logd/events"},
 		Seccomp:  Seccomp{[]string{"runtime"}, []Reasoned{{"clock_settime", "sets the clock"}}},
 		Landlock: Landlock{[]string{"/etc/time"}, []string{"/tmp", "/dev/rtc0"}, []uint16{1}, []uint16{2, 3}, []uint16{0}, []uint16{123}},
-		Limits:   Limits{32 << 20, 16, 50, 32, 1 << 20, 4096},
+		Limits:   Limits{32 << 20, 16, 50, 8 << 20, 64, 32, 1 << 20, 4096},
 		Start: Start{
 			[]string{"entropy"},
 			[]string{"logd"},
@@ -41,7 +41,7 @@ func TestSealed(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, s) {
 		t.Errorf("Parse(Print(%+v)) = %+v, %v", s, got, err)
 	}
-	for _, part := range []string{"cloison service 1\nname=timed\n", "\nargument#=2\nargument=-x\nargument=\nfile#=1\n", "\nport=2\nport=3\n", "\nrequired=1\n"} {
+	for _, part := range []string{"cloison service 2\nname=timed\n", "\nargument#=2\nargument=-x\nargument=\nfile#=1\n", "\nport=2\nport=3\n", "\nrequired=1\n"} {
 		if !strings.Contains(text, part) {
 			t.Errorf("Print has no %q:\n%s", part, text)
 		}
@@ -106,6 +106,12 @@ func TestCheck(t *testing.T) {
 		"limits.processes":             func(s *Service) { s.Limits.Processes = 0 },
 		"limits.cpu":                   func(s *Service) { s.Limits.CPU = 0 },
 		"limits.descriptors":           func(s *Service) { s.Limits.Descriptors = 10 },
+		"limits.state = 0 B":           func(s *Service) { s.Limits.State = 0 },
+		"limits.state = 1 B":           func(s *Service) { s.Limits.State = 1 },
+		"limits.state = 8 MiB":         func(s *Service) { s.State, s.Landlock.Write = nil, nil },
+		"limits.state_files = 0":       func(s *Service) { s.Limits.StateFiles = 0 },
+		"\"file_setattr\", which no":   func(s *Service) { s.Seccomp.Calls[0].Name = "file_setattr" },
+		"for files and no device":      func(s *Service) { s.Devices[0].Ioctls[0].Number = 0x401c5820 }, // FS_IOC_FSSETXATTR
 		"limits.locked_memory":         func(s *Service) { s.Limits.LockedBytes = 1 << 40 },
 		"the service itself":           func(s *Service) { s.Start.Needs = []string{"timed"} },
 		"start.ready":                  func(s *Service) { s.Start.Ready = "" },

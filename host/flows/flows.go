@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"cloison/format/declaration"
+	"cloison/format/ext4"
 	"cloison/format/flow"
 	"cloison/format/hint"
 	"cloison/format/nearest"
@@ -60,7 +61,30 @@ func Services(tree string, p product.Product) ([]*service.Service, error) {
 	if err := service.CheckTogether(services); err != nil {
 		return nil, err
 	}
-	return services, network.CheckServices(services, p.Networks)
+	if err := network.CheckServices(services, p.Networks); err != nil {
+		return nil, err
+	}
+	return services, checkRoom(services, p.Disk.State<<20)
+}
+
+// checkRoom says whether the state volume has room for all that services may
+// keep, even where its partition does not grow: each can fill its share then,
+// and the others have theirs all the same. They get half of it at most. The
+// other half is for PID 1 and the configuration, and for what LUKS, dm-integrity
+// and ext4 need themselves. volume is the size of the partition in the image, in bytes.
+func checkRoom(services []*service.Service, volume uint64) error {
+	var size, files uint64
+	for _, s := range services {
+		size += uint64(s.Limits.State)
+		files += uint64(s.Limits.StateFiles)
+	}
+	if most := volume / 2; size > most {
+		return fmt.Errorf("services may keep %v of the state volume (limits.state), at most %v is for them: half of its size in the image", service.Size(size), service.Size(most))
+	}
+	if most := volume / ext4.BytesPerFile / 2; files > most {
+		return fmt.Errorf("services may keep %d files on the state volume (limits.state_files), at most %d are for them", files, most)
+	}
+	return nil
 }
 
 // Report is the graph of a product and what became of its assertions.

@@ -13,6 +13,7 @@ import (
 	"cloison/format/flow"
 	"cloison/format/hint"
 	"cloison/format/product"
+	"cloison/format/service"
 	"cloison/host/tree"
 )
 
@@ -94,5 +95,32 @@ func TestServicesRefuses(t *testing.T) {
 	_, err := Services(root, p)
 	if err == nil || !strings.Contains(err.Error(), `unknown service "consol"`) || hint.Of(err) != "did you mean console?" {
 		t.Errorf("Services = %v (%s), want that consol is unknown", err, hint.Of(err))
+	}
+}
+
+// TestRoom: what services may keep has to fit into half of the state volume, all
+// of it at once.
+func TestRoom(t *testing.T) {
+	services := []*service.Service{
+		{Limits: service.Limits{State: 24 << 20, StateFiles: 256}},
+		{Limits: service.Limits{State: 8 << 20, StateFiles: 256}},
+		{},
+	}
+	if err := checkRoom(services, 64<<20); err != nil {
+		t.Errorf("checkRoom of half a volume = %v", err)
+	}
+	services[2].Limits.State = 4096
+	if err := checkRoom(services, 64<<20); err == nil || !strings.Contains(err.Error(), "services may keep 32772 KiB") {
+		t.Errorf("checkRoom of more than half a volume = %v", err)
+	}
+	services[2].Limits = service.Limits{StateFiles: 1}
+	if err := checkRoom(services, 64<<20); err == nil || !strings.Contains(err.Error(), "513 files") {
+		t.Errorf("checkRoom of more than half of the files = %v", err)
+	}
+	// The real product is refused where its state volume is too small.
+	root, p := gateway(t)
+	p.Disk.State = 1
+	if _, err := Services(root, p); err == nil || !strings.Contains(err.Error(), "limits.state") {
+		t.Errorf("Services of a product with too small a volume = %v", err)
 	}
 }

@@ -18,7 +18,7 @@ func declaration() *service.Service {
 		Name: "x", About: "is small", ID: 950, Program: "/usr/lib/cloison/x", Stdio: service.Log, Network: service.None, Proc: service.Own,
 		State: []string{"/var/lib/x"}, Uses: []string{"other/socket"},
 		Seccomp: service.Seccomp{Groups: []string{"runtime"}},
-		Limits:  service.Limits{Memory: 32 << 20, Processes: 32, CPU: 100, Descriptors: 32},
+		Limits:  service.Limits{Memory: 32 << 20, Processes: 32, CPU: 100, State: 4096, StateFiles: 1, Descriptors: 32},
 		Start:   service.Start{Ready: service.Started, Timeout: service.Duration(time.Minute), Restart: service.Never, Stop: service.Duration(time.Second)},
 	}
 }

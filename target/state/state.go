@@ -33,6 +33,7 @@ import (
 
 	"cloison/format/bootfacts"
 	"cloison/format/escrow"
+	"cloison/format/ext4"
 	"cloison/format/luks2"
 	"cloison/format/sealtoken"
 	"cloison/linux/block"
@@ -263,11 +264,25 @@ func (m Machine) unseal(h luks2.Header, v *Volume) (secret seal.Secret, err erro
 	return seal.Secret{}, refused
 }
 
+// mount mounts the volume. One that a release without quotas made has no room
+// for them, and the kernel would not mount it with them.
 func (m Machine) mount() error {
 	if err := os.MkdirAll(m.At, 0o755); err != nil {
 		return fmt.Errorf("cannot make the mount point: %w", err)
 	}
-	return mount.Mount(node, m.At, "ext4", options)
+	with := options
+	counts := false
+	superblock, err := readHead(node, ext4.Start+ext4.Size)
+	if err == nil {
+		counts, err = ext4.CountsProjects(superblock[ext4.Start:])
+	}
+	if err != nil {
+		return fmt.Errorf("cannot mount ext4 on %s: %w", m.At, err)
+	}
+	if counts {
+		with += ",prjquota"
+	}
+	return mount.Mount(node, m.At, "ext4", with)
 }
 
 // provision makes the volume. The order is such that power may fail anywhere.

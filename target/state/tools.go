@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"cloison/format/ext4"
 	"cloison/format/luks2"
 	"cloison/linux/process"
 )
@@ -148,12 +149,13 @@ func makeFileSystem(say func(string, ...any)) error {
 	p := progress{say: say}
 	_, err = process.Run(process.Command{
 		Path: mke2fs, Env: environment, Deadline: mke2fsDeadline, Progress: p.hear,
-		// One inode for 64 KiB: the tables are written in full, now. The
-		// last blocks are kept for root: PID 1 can write when services have filled
-		// the rest.
+		// Few inodes: the tables are written in full, now. The last blocks are
+		// kept for root: PID 1 can write whatever others have filled. Each service is
+		// a project, whose use is counted from the first file on.
 		Args: []string{
-			"-t", "ext4", "-F", "-b", strconv.Itoa(blockSize), "-i", "65536", "-m", "5", "-L", luks2.Label,
-			"-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", node,
+			"-t", "ext4", "-F", "-b", strconv.Itoa(blockSize), "-i", strconv.Itoa(ext4.BytesPerFile), "-m", "5", "-L", luks2.Label,
+			"-O", "quota,project",
+			"-E", "quotatype=prjquota,lazy_itable_init=0,lazy_journal_init=0,nodiscard", node,
 		},
 	})
 	return err

@@ -61,6 +61,12 @@ func (s *supervisor) status(measured bool) (Status, error) {
 			return Status{}, err
 		}
 		row.Memory, row.Processes, row.AtMost = usage.Memory, usage.PIDs, uint64(h.Limits.Processes)
+		kept, err := s.kept(h.Service)
+		if err != nil {
+			return Status{}, err
+		}
+		row.Kept, row.Files = kept.Bytes, kept.Files
+		row.MayKeep, row.MayFiles = uint64(h.Limits.State), uint64(h.Limits.StateFiles)
 		st.Services = append(st.Services, row)
 	}
 	b, err := os.ReadFile("/proc/meminfo")

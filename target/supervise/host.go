@@ -77,8 +77,8 @@ func declarations() ([]*service.Service, error) {
 	return service.Order(all)
 }
 
-// host prepares what services keep from one start to the next: groups, pipes,
-// sockets. After it nothing but processes is made for a service.
+// host prepares what services keep from one start to the next: their shares of
+// the state volume, groups, pipes, sockets. After it nothing but processes is made for a service.
 func (s *supervisor) host() error {
 	all, err := declarations()
 	if err == nil {
@@ -87,7 +87,11 @@ func (s *supervisor) host() error {
 	if err != nil {
 		return err
 	}
-	// 1. Groups: what is limited is delegated from the root down.
+	// 1. What each may keep, before it is there.
+	if err := s.share(all); err != nil {
+		return err
+	}
+	// 2. Groups: what is limited is delegated from the root down.
 	if err := cgroup.Delegate(cgroup.Root, "cpu", "memory", "pids"); err != nil {
 		return err
 	}
@@ -107,17 +111,17 @@ func (s *supervisor) host() error {
 		if err := h.group.Limit(limits); err != nil {
 			return err
 		}
-		// 2. Where its output goes.
+		// 3. Where its output goes.
 		if h.ours, h.theirs, err = process.Pipe(); err != nil {
 			return err
 		}
-		// 3. Sockets: they are there before anybody could miss them.
+		// 4. Sockets: they are there before anybody could miss them.
 		if err := h.listen(); err != nil {
 			return err
 		}
 		s.services = append(s.services, h)
 	}
-	// 4. What is told to the log, from before the first service on.
+	// 5. What is told to the log, from before the first service on.
 	if s.kernelLog, err = os.Open("/dev/kmsg"); err != nil {
 		return fmt.Errorf("cannot open the kernel's log: %w", err)
 	}

@@ -36,6 +36,7 @@ type sealed struct {
 	boots   uint64       // good ones, this one included once it is
 	floor   uint64       // of the TPM, once the boot is good
 	forged  uint64       // blocks that failed their authentication, as told
+	shared  bool         // what each service keeps is bounded
 }
 
 // openState looks at the state volume, which the initramfs has opened and
@@ -170,7 +171,7 @@ func (s *supervisor) stateStatus(st *Status) error {
 	}
 	st.State = StateStatus{
 		Device: s.facts.State, UUID: s.facts.StateUUID, Made: s.facts.StateMade, Unlock: s.facts.StateUnlock, Token: s.facts.StateToken,
-		Recovery: s.facts.StateRecovery, Machine: s.state.machine, Boots: s.state.boots, Forged: s.state.forged,
+		Recovery: s.facts.StateRecovery, Machine: s.state.machine, Boots: s.state.boots, Forged: s.state.forged, Shared: s.state.shared,
 		TPM: tpm, Changes: s.changesRow(), Passphrase: s.facts.Core.Passphrase, Measured: s.facts.Measured,
 	}
 	return nil

@@ -45,6 +45,9 @@ type ServiceStatus struct {
 	Memory, Limit uint64 // bytes
 	Processes     uint64 // and threads
 	AtMost        uint64 // processes and threads
+	Kept, MayKeep uint64 // bytes on the state volume
+	Files         uint64 // there
+	MayFiles      uint64
 	Reason        string // of its last end, "" where it has not ended yet
 }
 
@@ -59,6 +62,7 @@ type StateStatus struct {
 	Machine      string // machine-id
 	Boots        uint64 // good ones
 	Forged       uint64 // blocks found
+	Shared       bool   // what each service keeps is bounded
 	TPM          seal.Status
 	Changes      string // of the Secure Boot databases, planned
 	Passphrase   bool   // the product uses no TPM for it: TPM is empty
@@ -140,6 +144,9 @@ func (s Status) services(b *strings.Builder) {
 		if r.Processes >= r.AtMost {
 			fmt.Fprintf(b, "      at its limit of %d processes\n", r.AtMost)
 		}
+		if s.State.Shared && r.MayKeep > 0 {
+			fmt.Fprintf(b, "      keeps %d of %d KiB in %d of %d files\n", r.Kept/1024, r.MayKeep/1024, r.Files, r.MayFiles)
+		}
 		if r.Reason != "" {
 			fmt.Fprintf(b, "      last end: %s\n", r.Reason)
 		}
@@ -155,6 +162,11 @@ func (s StateStatus) rows(row func(name, format string, args ...any)) {
 	row("state volume", "%s on %s, %s", s.UUID, s.Device, made)
 	row("  encryption", "aes-xts-plain64, 512-bit key, sectors of 4096 bytes")
 	row("  authentication", "hmac(sha256), journal; %d forged blocks found", s.Forged)
+	limits := "of each service; 5 % are kept for PID 1"
+	if !s.Shared {
+		limits = "NONE: a release without them has made the volume"
+	}
+	row("  limits", "%s", limits)
 	recovery := "no recovery passphrase"
 	if s.Recovery {
 		recovery = "the recovery passphrase opens it, too"

@@ -24,11 +24,11 @@ func TestStatus(t *testing.T) {
 		Repaired: 3, Watchdog: "i6300ESB timer, 30s", MemoryUsed: 27 * 1024, MemoryTotal: 448 * 1024, Own: 9 * 1024, Entry: "cloison_0.1.0.efi",
 		State: StateStatus{
 			Device: "/dev/vda4", UUID: "ace2b901-fb15-4954-891c-b292f6d07a49", Made: true, Unlock: bootfacts.TPM, Token: "0 of 1", Recovery: true,
-			Machine: "0123456789ab4def8123456789abcdef", Boots: 1, Forged: 2, Changes: "none",
+			Machine: "0123456789ab4def8123456789abcdef", Boots: 1, Forged: 2, Shared: true, Changes: "none",
 			TPM: seal.Status{Provisioned: true, Owned: true, Floor: 1, SecurityVersion: 2},
 		},
 		Services: []ServiceStatus{
-			{Name: "logd", Stage: "ready", For: 61 * time.Second, PID: 86, Memory: 6 << 20, Limit: 32 << 20, Processes: 23, AtMost: 24},
+			{Name: "logd", Stage: "ready", For: 61 * time.Second, PID: 86, Memory: 6 << 20, Limit: 32 << 20, Processes: 23, AtMost: 24, Kept: 1300 << 10, MayKeep: 24 << 20, Files: 2, MayFiles: 64},
 			{Name: "console", Stage: "resting", For: 400 * time.Millisecond, Restarts: 2, Limit: 16 << 20, Processes: 24, AtMost: 24, Reason: "signal killed"},
 		},
 	}
@@ -46,6 +46,7 @@ func TestStatus(t *testing.T) {
   state volume      ace2b901-fb15-4954-891c-b292f6d07a49 on /dev/vda4, made by this boot
     encryption      aes-xts-plain64, 512-bit key, sectors of 4096 bytes
     authentication  hmac(sha256), journal; 2 forged blocks found
+    limits          of each service; 5 % are kept for PID 1
     opened by       the TPM, token 0 of 1; the recovery passphrase opens it, too
     policy          PCR 7 as sealed; PCR 11 in the initramfs, signed; security version 2, floor 1
     planned changes none
@@ -57,6 +58,7 @@ func TestStatus(t *testing.T) {
 
   service      stage       for          pid    restarts   memory of limit
     logd       ready          1m1s        86         0       6.0 of 32 MiB
+      keeps 1300 of 24576 KiB in 2 of 64 files
     console    resting          0s         -         2       0.0 of 16 MiB
       at its limit of 24 processes
       last end: signal killed
@@ -77,6 +79,10 @@ func TestStatus(t *testing.T) {
 		" secureboot=on development=yes security_version=1 ready_usec=900000 memory_kib=27648 repaired=3 state=ace2b901-fb15-4954-891c-b292f6d07a49 unlock=tpm tpm=seals floor=1 watchdog=\"i6300ESB timer, 30s\""
 	if got := s.Marker(); got != want {
 		t.Errorf("Marker() = %s, want %s", got, want)
+	}
+	s.State.Shared = false
+	if got := s.String(); !strings.Contains(got, "\n    limits          NONE: a release without them has made the volume\n") || strings.Contains(got, "keeps") {
+		t.Errorf("String() of a volume without quotas =\n%s", got)
 	}
 	s.Swap, s.SwapUsed, s.SwapTotal = "/dev/vda5", 512, 65532
 	if want := "  swap in use       0.5 of 64.0 MiB on /dev/vda5, aes-xts-plain64, a key of this boot\n"; !strings.Contains(s.String(), want) {

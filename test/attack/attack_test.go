@@ -57,7 +57,7 @@ var known = []struct {
 	{"wake the machine by an alarm", "the kernel cannot sleep", true},
 	{"read /proc/self/stack", "it tells where the kernel is: no service has root", true},
 	{"read /proc/self/syscall", "it tells where the stack is, its own", true},
-	{"fill the state volume", "the volume has no quota yet: a service can take the space of the others", false},
+	{"fill the state volume", "root goes over every quota: no service has root", true},
 }
 
 // isKnown tells whether an attempt may get through in a box.

@@ -66,6 +66,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"silent":       (*stage).silent,
 
 		"recovery-passphrase": (*stage).recoveryPassphrase,
+		"state-unlimited":     (*stage).stateUnlimited,
 
 		"cut":            (*stage).cut,
 		"power-cuts":     (*stage).powerCuts,

@@ -46,7 +46,7 @@ func (b *bench) openWorkshop(dir string) (workshop, error) {
 	w.guest, err = guest.New(context.Background(), guest.Options{
 		Tree: root, Cache: cache, SDK: b.sdk, Accelerator: b.accelerator, Log: progress.To(os.Stderr),
 		Tools: []string{
-			"usr/sbin/cryptsetup", "usr/sbin/integritysetup", "usr/sbin/dmsetup", "usr/sbin/e2fsck",
+			"usr/sbin/cryptsetup", "usr/sbin/integritysetup", "usr/sbin/dmsetup", "usr/sbin/e2fsck", "usr/sbin/tune2fs",
 			"usr/sbin/debugfs", "usr/bin/mount", "usr/bin/umount", "usr/bin/cat",
 		},
 	})
@@ -148,6 +148,27 @@ func (s *stage) stateCheck(ts *testscript.TestScript, args []string) {
 		}
 		ts.Logf("%s\n%s", strings.Join(c.Args, " "), bytes.TrimSpace(results[i].Stdout))
 	}
+}
+
+// state-unlimited VOLUME: takes ext4's quotas out of a copy of a volume, as
+// releases that knew none have made it.
+func (s *stage) stateUnlimited(ts *testscript.TestScript, args []string) {
+	want(ts, args, "VOLUME")
+	w, err := s.workshop()
+	must(ts, err)
+	volume := path(ts, args[0])
+	ctx, cancel := within()
+	defer cancel()
+	_, err = w.guest.Run(ctx, guest.Job{
+		Disks: []guest.Disk{{Name: "state", Path: volume, Writable: true}},
+		Commands: []job.Command{
+			{Args: []string{"/usr/sbin/cryptsetup", "open", guest.Disks + "/state", "state"}, Stdin: s.passphrase(ts, w, volume)},
+			{Args: []string{"/usr/sbin/tune2fs", "-O", "^quota,^project", "/dev/mapper/state"}},
+			{Args: []string{"/usr/sbin/e2fsck", "-f", "-n", "/dev/mapper/state"}},
+			{Args: []string{"/usr/sbin/cryptsetup", "close", "state"}},
+		},
+	})
+	must(ts, err)
 }
 
 var machineLine = regexp.MustCompile(`machine +([0-9a-f]{32}), boots found good: `)

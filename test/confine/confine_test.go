@@ -224,7 +224,7 @@ func TestFiles(t *testing.T) {
 	s.Config = []service.Config{{Source: service.Configurations + "/probe", Path: "/etc/probe"}}
 	s.Landlock.Read = []string{"/etc", "/usr"}
 	s.Landlock.Write = []string{"/tmp", "/var/lib/probe"}
-	s.Limits.FileSize = 64 << 10
+	s.Limits.FileSize, s.Limits.State, s.Limits.StateFiles = 64<<10, 64<<10, 8
 	s.Seccomp.Groups = []string{"runtime", "files"}
 	for what, want := range map[string]string{
 		"read /etc/plain":              "in the root",
