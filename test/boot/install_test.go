@@ -17,6 +17,7 @@ import (
 	"cloison/host/build/variant"
 	"cloison/host/machine"
 	declarations "cloison/test/boot/misfit"
+	"cloison/test/quota/hog"
 )
 
 // variants are systems that our keys sign beside the one under test. Their
@@ -37,6 +38,8 @@ func (b *bench) variants(t *testing.T) map[string]func() (string, error) {
 		{Name: "broken", Version: "93.0.0", SecurityVersion: b.facts.SecurityVersion, Floor: b.facts.SecurityVersion, Programs: misfits, Services: misfit(true, "failing")},
 		// A product with services that behave badly.
 		{Name: "misfits", Programs: misfits, Services: misfit(false, "beat", "failing", "flood", "forks", "greedy", "silent")},
+		// A product with a service that keeps all that it can.
+		{Name: "hog", Programs: map[string]string{"hog": "cloison/test/quota/hog.Main"}, Services: map[string]string{"hog": hog.Declaration}},
 		// A product that swaps.
 		{Name: "swap", Version: "0.1.0", SecurityVersion: b.facts.SecurityVersion, Swap: 64},
 	} {
