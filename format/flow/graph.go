@@ -68,10 +68,19 @@ type Graph struct {
 
 // given are the descriptors of PID 1 that a declaration can ask for, by what
 // they let through. One that is not here is taken to let everything through.
-var given = map[string]struct{ in, out, init bool }{
+var given = map[string]struct {
+	in, out, init bool
+	as            string // the name of the node, where it is not its own
+}{
 	"kmsg":    {in: true, init: true}, // PID 1 writes to the kernel's log as well
 	"audit":   {in: true},
 	"outputs": {in: true}, // what services print
+	// Who asks for a session is joined with whoever is in it.
+	"sessions":    {in: true, out: true, init: true},
+	"channel":     {in: true, out: true, as: "sessions"},
+	"control":     {in: true, out: true, as: "sessions"},
+	"session":     {in: true, init: true}, // the ticket
+	"session-key": {in: true, init: true},
 }
 
 // outputs is the node that all services with stdio = "log" write to.
@@ -149,6 +158,9 @@ func (b *builder) shared(s *service.Service, self Node) {
 			b.edge(self, node, true)
 			b.edge(node, init, true)
 			continue
+		}
+		if what.as != "" {
+			node.Name = what.as
 		}
 		if what.in {
 			b.edge(node, self, what.out)

@@ -21,6 +21,7 @@ const (
 	minDescriptors = 8
 	maxDescriptors = 4096
 	maxTime        = Duration(time.Hour)
+	maxInstances   = 64
 )
 
 // exempting are system calls with which a service could leave its share of the
@@ -88,6 +89,7 @@ func (s *Service) Check() error {
 	s.checkRights(c)
 	s.checkLimits(c)
 	s.checkStart(c)
+	s.checkInstances(c)
 	return c.err
 }
 
@@ -244,6 +246,30 @@ func (s *Service) checkStart(c *checker) {
 	c.is(t.Longest >= t.Delay, "start.longest is below start.delay")
 	c.is(t.Ready != Ended || t.Restart != Always, "start.restart = always is not for a task")
 	c.is(t.Ready != Ended || t.Watchdog == 0, "start.watchdog is not for a task")
+}
+
+// checkInstances looks at a service that is started again and again: what there is
+// one of cannot be an instance's.
+func (s *Service) checkInstances(c *checker) {
+	most := s.Start.Instances
+	c.is(most <= maxInstances, "start.instances = %d is more than %d", most, maxInstances)
+	c.is(len(s.Accepts) <= 1, "accepts has more than one port")
+	for _, a := range s.Accepts {
+		c.is(a.Port > 0, "accepts.port is 0")
+		c.is(s.Network != None, "accepts has a port, and network = none has nothing behind it")
+		c.is(a.Waiting >= 1 && a.Waiting <= most, "accepts.waiting = %d is not between 1 and start.instances = %d", a.Waiting, most)
+		c.is(a.Each >= 1 && a.Each <= a.Waiting, "accepts.each = %d is not between 1 and accepts.waiting = %d", a.Each, a.Waiting)
+		c.is(a.Minute >= 1 && a.Minute <= 6000, "accepts.minute = %d is not between 1 and 6000", a.Minute)
+		c.is(s.Start.Ready == Notify, "start.ready = %q: a connection waits for its session", s.Start.Ready)
+	}
+	if most == 0 {
+		return
+	}
+	c.is(s.Stdio == Log, "stdio = %q is not for instances", s.Stdio)
+	c.is(len(s.Provides) == 0, "provides is not for instances: nobody could say which of them he means")
+	c.is(len(s.State) == 0, "state is not for instances: they would share it")
+	c.is(s.Start.Restart == Never && !s.Start.Required && s.Start.Ready != Ended && s.Start.Watchdog == 0 && len(s.Start.After) == 0 && len(s.Start.Needs) == 0,
+		"start of instances is restart = never, required = false, no watchdog, after and needs nobody, and no task")
 }
 
 // checker keeps the first thing that is wrong.

@@ -84,6 +84,12 @@ func (s *Service) fields(f form) {
 		texts(f, "allow", &p.Allow)
 	})
 	texts(f, "uses", &s.Uses)
+	list(f, "accept", &s.Accepts, func(a *Accept) {
+		number(f, "port", &a.Port, 65535)
+		number(f, "waiting", &a.Waiting, 1<<32-1)
+		number(f, "each", &a.Each, 1<<32-1)
+		number(f, "minute", &a.Minute, 1<<32-1)
+	})
 	texts(f, "group", &s.Seccomp.Groups)
 	list(f, "call", &s.Seccomp.Calls, reasoned)
 	texts(f, "read", &s.Landlock.Read)
@@ -110,6 +116,7 @@ func (s *Service) fields(f form) {
 	}
 	number(f, "required", &required, 1)
 	s.Start.Required = required == 1
+	number(f, "instances", &s.Start.Instances, 1<<32-1)
 	f.text("ready", &s.Start.Ready)
 	number(f, "timeout", &s.Start.Timeout, 1<<62)
 	number(f, "watchdog", &s.Start.Watchdog, 1<<62)

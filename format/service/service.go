@@ -49,6 +49,9 @@ func StateFolder(name string) string { return States + "/" + name }
 // the root of a service.
 func StatePath(name, inside string) string { return StateFolder(name) + "/" + path.Base(inside) }
 
+// Connection is the descriptor of an instance that was started for one.
+const Connection = "connection"
+
 // Peers is the variable in which a service that provides sockets finds who may
 // connect: NAME=ID, separated by commas.
 const Peers = "CLOISON_PEERS"
@@ -111,10 +114,14 @@ type Service struct {
 	Config       []Config   `toml:"configuration"`
 	Provides     []Socket   `toml:"provides"`
 	Uses         []string   `toml:"uses"` // sockets of others: SERVICE/SOCKET
-	Seccomp      Seccomp    `toml:"seccomp"`
-	Landlock     Landlock   `toml:"landlock"`
-	Limits       Limits     `toml:"limits"`
-	Start        Start      `toml:"start"`
+	// Accepts are ports of TCP in its network at which PID 1 takes connections:
+	// each connection gets an instance of the service, which finds it under the
+	// name Connection and has no other.
+	Accepts  []Accept `toml:"accepts"`
+	Seccomp  Seccomp  `toml:"seccomp"`
+	Landlock Landlock `toml:"landlock"`
+	Limits   Limits   `toml:"limits"`
+	Start    Start    `toml:"start"`
 }
 
 // Variable is one variable of the environment.
@@ -166,6 +173,15 @@ type Socket struct {
 	Allow []string `toml:"allow"`
 }
 
+// Accept is a port of TCP. Until PID 1 has started a session for a connection,
+// nobody knows who is at its other end: such connections are few.
+type Accept struct {
+	Port    uint16 `toml:"port"`
+	Waiting uint32 `toml:"waiting"` // connections without a session, at the same time
+	Each    uint32 `toml:"each"`    // of them from one source
+	Minute  uint32 `toml:"minute"`  // new connections from one source in a minute
+}
+
 // Seccomp lists the system calls. All others kill the service.
 type Seccomp struct {
 	Groups []string   `toml:"groups"` // of package seccomp
@@ -206,8 +222,11 @@ type Start struct {
 	After    []string `toml:"after"`    // services that are ready before, if they are there
 	Needs    []string `toml:"needs"`    // the same, and must be there
 	Required bool     `toml:"required"` // the boot is good only when it is ready
-	Ready    string   `toml:"ready"`    // Notify, Started or Ended
-	Timeout  Duration `toml:"timeout"`  // until it is ready
+	// Instances is how many may run at the same time of a service that is started
+	// for each connection or each session; 0: it is started once, with the system.
+	Instances uint32   `toml:"instances"`
+	Ready     string   `toml:"ready"`   // Notify, Started or Ended
+	Timeout   Duration `toml:"timeout"` // until it is ready
 	// Watchdog is how long a service may say nothing on its descriptor "notify";
 	// 0 is for ever.
 	Watchdog Duration `toml:"watchdog"`
@@ -315,9 +334,9 @@ func decimal(s string, most uint64) (uint64, error) {
 	return n, nil
 }
 
-// Descriptors names what the service finds from descriptor 3 on: "notify" if it
-// has to tell when it is ready or that it lives, its sockets, then what is
-// given. The launcher tells it by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES
+// Descriptors names what the service finds from descriptor 3 on: its connection,
+// or "notify" if it has to tell when it is ready or that it lives, its sockets,
+// then what is given. The launcher tells it by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES
 // (sd_listen_fds(3)).
 //
 // PID 1 starts the launcher as Launcher NAME, with no environment but Threads, Boot, and
@@ -328,7 +347,11 @@ func decimal(s string, most uint64) (uint64, error) {
 // the descriptor is closed and empty.
 func (s *Service) Descriptors() []string {
 	var names []string
-	if s.Start.Ready == Notify || s.Start.Watchdog != 0 {
+	switch {
+	case len(s.Accepts) > 0:
+		// That it is ready, PID 1 knows from the session that it asks for.
+		names = append(names, Connection)
+	case s.Start.Ready == Notify || s.Start.Watchdog != 0:
 		names = append(names, Notify)
 	}
 	for _, p := range s.Provides {

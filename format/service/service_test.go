@@ -25,7 +25,7 @@ func full() *Service {
 		Start: Start{
 			[]string{"entropy"},
 			[]string{"logd"},
-			true, Notify, Duration(30 * time.Second), Duration(time.Minute),
+			true, 0, Notify, Duration(30 * time.Second), Duration(time.Minute),
 			Failure, Duration(500 * time.Millisecond), Duration(30 * time.Second), Duration(2 * time.Second),
 		},
 	}
@@ -56,6 +56,53 @@ func TestSealed(t *testing.T) {
 	for _, bad := range []string{"", heading, text + "\n", text + "x=\n", strings.Replace(text, "=32\n", "=032\n", 1), strings.Replace(text, "required=1", "required=2", 1), strings.Replace(text, "argument#=2", "argument#=99999999", 1), strings.TrimSuffix(text, "\n")} {
 		if got, err := Parse(bad); err == nil {
 			t.Errorf("Parse(%q) = %+v", bad, got)
+		}
+	}
+}
+
+// instance is started for each connection.
+func instance() *Service {
+	s := full()
+	s.Name, s.Provides, s.State = "sshd", nil, nil
+	s.Accepts = []Accept{{22, 8, 2, 30}}
+	s.Start = Start{Instances: 16, Ready: Notify, Timeout: Duration(30 * time.Second), Restart: Never, Stop: Duration(time.Second)}
+	return s
+}
+
+func TestInstances(t *testing.T) {
+	s := instance()
+	text, err := s.Print()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(text); err != nil || !reflect.DeepEqual(got.Accepts, s.Accepts) || got.Start.Instances != 16 {
+		t.Errorf("Parse(Print(%+v)) = %+v, %v", s, got, err)
+	}
+	if got := s.Descriptors(); !slices.Equal(got, []string{"connection", "kernel-log"}) {
+		t.Errorf("Descriptors() = %q", got)
+	}
+	for want, change := range map[string]func(*Service){
+		"more than 64":                func(s *Service) { s.Start.Instances = 65 },
+		"more than one port":          func(s *Service) { s.Accepts = append(s.Accepts, Accept{23, 8, 2, 30}) },
+		"accepts.port is 0":           func(s *Service) { s.Accepts[0].Port = 0 },
+		"nothing behind it":           func(s *Service) { s.Network, s.Landlock = None, Landlock{} },
+		"accepts.waiting = 17":        func(s *Service) { s.Accepts[0].Waiting = 17 },
+		"accepts.waiting = 8":         func(s *Service) { s.Start.Instances = 0 },
+		"accepts.each = 0":            func(s *Service) { s.Accepts[0].Each = 0 },
+		"accepts.minute = 0":          func(s *Service) { s.Accepts[0].Minute = 0 },
+		"a connection waits":          func(s *Service) { s.Start.Ready = Started },
+		"stdio = \"console\"":         func(s *Service) { s.Stdio = Console },
+		"which of them he means":      func(s *Service) { s.Provides = full().Provides },
+		"they would share it":         func(s *Service) { s.State = []string{"/state/x"} },
+		"start of instances":          func(s *Service) { s.Start.Required = true },
+		"start of instances is":       func(s *Service) { s.Start.Watchdog = Duration(time.Second) },
+		"start of instances is re":    func(s *Service) { s.Start.After = []string{"logd"} },
+		"start of instances is resta": func(s *Service) { s.Start.Restart, s.Start.Delay, s.Start.Longest = Always, 1e9, 1e9 },
+	} {
+		s := instance()
+		change(s)
+		if err := s.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Check = %v, want %s", err, want)
 		}
 	}
 }

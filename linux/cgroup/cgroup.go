@@ -105,6 +105,14 @@ func (g *Group) Populated() (bool, error) {
 	return fields["populated"] != 0, nil
 }
 
+// Remove takes the group away, which has no process any more.
+func (g *Group) Remove() error {
+	if err := os.Remove(g.path); err != nil {
+		return fmt.Errorf("cannot remove a control group: %w", err)
+	}
+	return g.Close()
+}
+
 // Usage is what a group uses now, and how often it met its limits so far.
 type Usage struct {
 	Memory     uint64 // bytes

@@ -101,6 +101,23 @@ func KeepNetwork(path string, prepare func() error) error {
 	return nil
 }
 
+// InNetwork calls do in the network namespace that is kept at path. What it makes
+// there, such as a socket, belongs there wherever it is used.
+func InNetwork(path string, do func() error) error {
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The thread ends with the goroutine: it is never unlocked.
+		runtime.LockOSThread()
+		if err = JoinNetwork(path); err == nil {
+			err = do()
+		}
+	}()
+	<-done
+	return err
+}
+
 func newFile(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {

@@ -61,6 +61,19 @@ func Pair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fd[0]), "service"), os.NewFile(uintptr(fd[1]), "supervisor"), nil
 }
 
+// StreamPair returns two connected sockets for bytes (SOCK_STREAM): ours, not
+// blocking, and theirs.
+func StreamPair() (ours, theirs *os.File, err error) {
+	fd, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd[0], true)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot make a socket pair: %w", err)
+	}
+	return os.NewFile(uintptr(fd[0]), "ours"), os.NewFile(uintptr(fd[1]), "theirs"), nil
+}
+
 // Peer is who made the other end of a connection, as the kernel noted it then.
 type Peer struct {
 	PID      int32 // in our PID namespace, 0 where it is none of ours
@@ -117,6 +130,67 @@ func Receive(from *os.File) (message string, file *os.File, err error) {
 		return "", nil, errors.Join(errors.New("cannot receive an open file: not one short message with one file"), err)
 	}
 	return string(b[:n]), os.NewFile(uintptr(fds[0]), string(b[:n])), nil
+}
+
+// ReceiveFiles waits for the next message on a socket that does not block, of less
+// than len(b) bytes, and returns it with the files that came with it, at most
+// most. At the end of the other side it returns io.EOF, and os.ErrClosed when the
+// socket is closed meanwhile.
+func ReceiveFiles(from *os.File, b []byte, most int) (message string, files []*os.File, err error) {
+	raw, err := from.SyscallConn()
+	if err != nil {
+		return "", nil, fmt.Errorf("cannot receive open files: %w", os.ErrClosed)
+	}
+	rights := make([]byte, unix.CmsgSpace(4*most))
+	var n, m, flags int
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		n, m, flags, _, failed = unix.Recvmsg(int(fd), b, rights, unix.MSG_CMSG_CLOEXEC)
+		return failed != unix.EAGAIN && failed != unix.EINTR
+	})
+	switch {
+	case err != nil:
+		return "", nil, fmt.Errorf("cannot receive open files: %w", os.ErrClosed)
+	case failed != nil:
+		return "", nil, fmt.Errorf("cannot receive open files: %w", failed)
+	case n == 0 && m == 0:
+		return "", nil, io.EOF
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:m])
+	for _, c := range messages {
+		fds, problem := unix.ParseUnixRights(&c)
+		err = errors.Join(err, problem)
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	if err != nil || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		for _, f := range files {
+			_ = f.Close() // of no use
+		}
+		return "", nil, errors.Join(errors.New("cannot receive open files: more than was to come"), err)
+	}
+	return string(b[:n]), files, nil
+}
+
+// SendFiles sends a message with open files.
+func SendFiles(to *os.File, message string, files ...*os.File) error {
+	raw, err := to.SyscallConn()
+	var failed error
+	if err == nil {
+		var fds []int
+		for _, f := range files {
+			fds = append(fds, int(f.Fd()))
+		}
+		err = raw.Write(func(fd uintptr) bool {
+			failed = unix.Sendmsg(int(fd), []byte(message), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+			return failed != unix.EAGAIN && failed != unix.EINTR
+		})
+	}
+	if err = errors.Join(err, failed); err != nil {
+		return fmt.Errorf("cannot send open files: %w", err)
+	}
+	return nil
 }
 
 // Accept waits for the next connection of a listening socket that does not

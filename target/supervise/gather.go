@@ -52,7 +52,7 @@ func (s *supervisor) status(measured bool) (Status, error) {
 	}
 	now := time.Now()
 	for _, h := range s.services {
-		row := ServiceStatus{Name: h.Name, Stage: string(h.stage), For: now.Sub(h.since), Restarts: h.restarts, Reason: h.reason, Limit: uint64(h.Limits.Memory)}
+		row := ServiceStatus{Name: h.title(), Stage: string(h.stage), For: now.Sub(h.since), Restarts: h.restarts, Reason: h.reason, Limit: uint64(h.Limits.Memory)}
 		if h.run != nil {
 			row.PID = h.run.pid
 		}

@@ -29,6 +29,14 @@ var gifts = []struct {
 	// These two stay open here: the next run goes on where the last one was.
 	{"kmsg", "the kernel's log, for reading", func(s *supervisor, _ *run) (*os.File, bool, error) { return s.kernelLog, true, nil }},
 	{"audit", "the kernel's audit records", func(s *supervisor, _ *run) (*os.File, bool, error) { return s.audit, true, nil }},
+	{"sessions", "a socket to PID 1, for orders of sessions", func(_ *supervisor, r *run) (theirs *os.File, keep bool, err error) {
+		r.orders, theirs, err = socket.Pair()
+		return theirs, false, err
+	}},
+	{"session-key", "a socket with one message: the key that tickets of sessions are checked with", func(s *supervisor, _ *run) (*os.File, bool, error) {
+		theirs, err := whispered(string(s.public))
+		return theirs, false, err
+	}},
 	{"outputs", "a socket with one message for each service: its name, and the pipe with its output", (*supervisor).outputs},
 }
 
@@ -39,10 +47,8 @@ func (s *supervisor) outputs(*run) (theirs *os.File, keep bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	for _, h := range s.services {
-		if h.Stdio == service.Log {
-			err = errors.Join(err, socket.Send(ours, h.Name, h.ours))
-		}
+	for _, o := range s.pipes {
+		err = errors.Join(err, socket.Send(ours, o.name, o.from))
 	}
 	if err = errors.Join(err, ours.Close()); err != nil {
 		return nil, false, errors.Join(err, theirs.Close())
@@ -102,18 +108,27 @@ func (s *supervisor) host() error {
 	if err := errors.Join(cgroup.Delegate(groups, "cpu", "memory", "pids"), top.Close()); err != nil {
 		return err
 	}
+	s.declared = all
 	for _, d := range all {
+		if d.Start.Instances > 0 {
+			if err := s.prepare(d); err != nil {
+				return err
+			}
+			continue
+		}
 		h := &hosted{unit: &unit{Service: d, stage: waiting}, sockets: map[string]*os.File{}}
 		if h.group, err = cgroup.Make(path.Join(groups, d.Name)); err != nil {
 			return err
 		}
-		limits := cgroup.Limits{Memory: uint64(d.Limits.Memory), PIDs: uint64(d.Limits.Processes), CPU: uint64(d.Limits.CPU), Weight: weight}
-		if err := h.group.Limit(limits); err != nil {
+		if err := h.group.Limit(limitsOf(d)); err != nil {
 			return err
 		}
 		// 3. Where its output goes.
 		if h.ours, h.theirs, err = process.Pipe(); err != nil {
 			return err
+		}
+		if d.Stdio == service.Log {
+			s.pipes = append(s.pipes, output{d.Name, h.ours})
 		}
 		// 4. Sockets: they are there before anybody could miss them.
 		if err := h.listen(); err != nil {
@@ -121,12 +136,25 @@ func (s *supervisor) host() error {
 		}
 		s.services = append(s.services, h)
 	}
+	if err := s.makeKey(); err != nil {
+		return err
+	}
 	// 5. What is told to the log, from before the first service on.
 	if s.kernelLog, err = os.Open("/dev/kmsg"); err != nil {
 		return fmt.Errorf("cannot open the kernel's log: %w", err)
 	}
 	s.audit, err = audit.Open()
 	return err
+}
+
+// output is where what a service writes can be read.
+type output struct {
+	name string
+	from *os.File
+}
+
+func limitsOf(d *service.Service) cgroup.Limits {
+	return cgroup.Limits{Memory: uint64(d.Limits.Memory), PIDs: uint64(d.Limits.Processes), CPU: uint64(d.Limits.CPU), Weight: weight}
 }
 
 var kinds = map[string]socket.Kind{service.Stream: socket.Stream, service.SeqPacket: socket.SeqPacket, service.Datagram: socket.Datagram}

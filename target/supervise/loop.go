@@ -38,6 +38,7 @@ func (s *supervisor) loop() error {
 	defer wait.Stop()
 	var counted <-chan time.Time
 	for {
+		s.sweep()
 		if err := s.settleServices(); err != nil {
 			return err
 		}
@@ -45,6 +46,9 @@ func (s *supervisor) loop() error {
 		select {
 		case <-feed.C:
 			if err := s.feed(); err != nil {
+				return err
+			}
+			if err := s.tellDoors(time.Now()); err != nil {
 				return err
 			}
 		case err := <-s.fatal:
@@ -61,7 +65,7 @@ func (s *supervisor) loop() error {
 				return err
 			}
 		case <-wait.C:
-			for _, h := range s.services {
+			for _, h := range slices.Clone(s.services) {
 				if err := s.act(h, h.next(time.Now(), timed, "")); err != nil {
 					return err
 				}
@@ -79,6 +83,14 @@ func (s *supervisor) loop() error {
 			}
 		case r := <-s.forged:
 			if err := s.tellForged(r); err != nil {
+				return err
+			}
+		case a := <-s.arrivals:
+			if err := s.arrive(a); err != nil {
+				return err
+			}
+		case o := <-s.orders:
+			if err := s.order(o); err != nil {
 				return err
 			}
 		case n := <-s.notices:
@@ -112,10 +124,10 @@ func (s *supervisor) notice(n notice) error {
 		return err
 	}
 	if h.stage == ready && was != ready {
-		if err := h.group.LimitCPU(uint64(h.Limits.CPU)); err != nil {
+		if err := h.limitCPU(true); err != nil {
 			return err
 		}
-		return s.log.Printf(log.Info, "cloison: service %s is ready", h.Name)
+		return s.log.Printf(log.Info, "cloison: service %s is ready", h.title())
 	}
 	return nil
 }

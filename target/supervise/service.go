@@ -38,6 +38,16 @@ type hosted struct {
 	// "outputs" reads it from ours; it waits in between.
 	ours, theirs *os.File
 	run          *run // nil while it does not run
+	// Of an instance; nil of a service that is started once.
+	instance *instance
+}
+
+// title names the service, and which instance of it.
+func (h *hosted) title() string {
+	if h.instance == nil {
+		return h.Name
+	}
+	return h.instance.title()
 }
 
 // run is one process of a service.
@@ -46,6 +56,7 @@ type run struct {
 	pid      int
 	notify   *os.File // our ends of its sockets, nil where it has none
 	control  *os.File
+	orders   *os.File
 	answers  chan string // what is still to be written to control
 	step     chan string // what the launcher says before it becomes the program
 	oomKills uint64      // of the group, when it started
@@ -117,6 +128,9 @@ func (s *supervisor) start(h *hosted) (err error) {
 	if r.notify != nil {
 		go s.guard(func() error { return r.listen(r.notify, readiness, s.notices) })
 	}
+	if r.orders != nil {
+		go s.guard(func() error { return r.takeOrders(s.orders) })
+	}
 	if r.control != nil {
 		go s.guard(func() error { return r.listen(r.control, request, s.notices) })
 		go r.write()
@@ -148,6 +162,12 @@ func (s *supervisor) descriptor(r *run, name string) (theirs *os.File, keep bool
 	if f, ok := r.of.sockets[name]; ok {
 		return f, true, nil
 	}
+	if i := r.of.instance; i != nil {
+		if f, ok := i.handed[name]; ok {
+			delete(i.handed, name)
+			return f, false, nil
+		}
+	}
 	for _, g := range gifts {
 		if g.name == name {
 			return g.open(s, r)
@@ -164,7 +184,7 @@ func (s *supervisor) environment(h *hosted) []string {
 		return all
 	}
 	var peers []string
-	for _, other := range s.services {
+	for _, other := range s.declared {
 		for _, u := range other.Uses {
 			if provider, _, _ := strings.Cut(u, "/"); provider == h.Name {
 				peers = append(peers, fmt.Sprintf("%s=%d", other.Name, other.ID))
@@ -251,7 +271,7 @@ func (r *run) write() {
 
 func (r *run) close() {
 	close(r.answers)
-	for _, f := range []*os.File{r.notify, r.control} {
+	for _, f := range []*os.File{r.notify, r.control, r.orders} {
 		if f != nil {
 			_ = f.Close() // nothing is left to lose
 		}
@@ -317,6 +337,10 @@ func (s *supervisor) ended(h *hosted, e process.Ended) error {
 		what = endedOK
 	}
 	h.next(time.Now(), what, how)
+	if h.instance != nil {
+		s.leave(h)
+		return s.log.Printf(kmsg.Info, "cloison: service %s ended: %s", h.title(), how)
+	}
 	switch h.stage {
 	case resting:
 		s.say("service %s ended: %s; it starts again in %v", h.Name, how, h.pause)
@@ -329,6 +353,17 @@ func (s *supervisor) ended(h *hosted, e process.Ended) error {
 		return fmt.Errorf("the service %s failed: %s", h.Name, h.reason)
 	}
 	return nil
+}
+
+// limitCPU limits it as its declaration says once the service is ready, and as is
+// usual before. An instance for a connection has no more before: until it is
+// ready it is a stranger's.
+func (h *hosted) limitCPU(up bool) error {
+	limit := uint64(h.Limits.CPU)
+	if !up && len(h.Accepts) == 0 {
+		limit = max(startingCPU, limit)
+	}
+	return h.group.LimitCPU(limit)
 }
 
 // act does what a service's transition asked for.
@@ -345,10 +380,17 @@ func (s *supervisor) act(h *hosted, a action) error {
 			h.deadline = time.Now().Add(time.Second)
 			return h.group.Kill()
 		}
-		if err := h.group.LimitCPU(max(startingCPU, uint64(h.Limits.CPU))); err != nil {
+		if err := h.limitCPU(false); err != nil {
 			return err
 		}
-		if err := s.start(h); err != nil {
+		err = s.start(h)
+		if err != nil && h.instance != nil {
+			// Too much at once, most likely: this one is not served.
+			h.next(time.Now(), ended, err.Error())
+			s.leave(h)
+			return s.log.Printf(kmsg.Info, "cloison: cannot start the service %s: %v", h.title(), err)
+		}
+		if err != nil {
 			return fmt.Errorf("cannot start the service %s: %w", h.Name, err)
 		}
 		h.next(time.Now(), launched, "")

@@ -8,6 +8,7 @@
 package supervise
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ import (
 	kformat "cloison/format/kmsg"
 	"cloison/format/network"
 	"cloison/format/osrelease"
+	"cloison/format/service"
 	"cloison/linux/clock"
 	"cloison/linux/efivar"
 	"cloison/linux/kmsg"
@@ -53,9 +55,15 @@ type supervisor struct {
 	tpm      *tpm.TPM // nil where there is none: such a boot is not measured
 	watchdog *watchdog.Watchdog
 	networks []network.Network
-	services []*hosted // in the order of their start
-	beginner *run      // who is to be told the status once all are ready, or nil
-	ending   *end      // nil while the machine is to go on
+	declared []*service.Service
+	services []*hosted          // in the order of their start; instances behind them
+	kinds    []*kind            // services that have instances
+	pipes    []output           // of all services that write to the log
+	key      ed25519.PrivateKey // of tickets, for this boot
+	public   ed25519.PublicKey
+	sessions uint64 // so far
+	beginner *run   // who is to be told the status once all are ready, or nil
+	ending   *end   // nil while the machine is to go on
 	// What the log is given; it stays open from one run to the next.
 	kernelLog, audit *os.File
 	started          time.Duration
@@ -68,6 +76,8 @@ type supervisor struct {
 
 	signals   chan os.Signal
 	notices   chan notice
+	arrivals  chan arrival
+	orders    chan order
 	corrected chan struct{}
 	forged    chan kformat.Record
 	fatal     chan error
@@ -84,6 +94,8 @@ func Main() {
 		verdict:   refusal.Verdict{Why: "the loader's counter was not read yet"},
 		signals:   make(chan os.Signal, 16),
 		notices:   make(chan notice),
+		arrivals:  make(chan arrival),
+		orders:    make(chan order),
 		corrected: make(chan struct{}, 1),
 		forged:    make(chan kformat.Record, 1),
 		fatal:     make(chan error, 1),
