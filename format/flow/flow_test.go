@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"cloison/format/network"
 	"cloison/format/service"
 )
 
@@ -352,4 +353,38 @@ func FuzzParseAssertion(f *testing.F) {
 			t.Errorf("ParseAssertion(%q) prints as %q", text, a)
 		}
 	})
+}
+
+// TestSessions: who asks for a session is joined with whoever is in it, and not with
+// all that talk to PID 1.
+func TestSessions(t *testing.T) {
+	services := []*service.Service{
+		{Name: "sshd", ID: 901, Stdio: service.Log, Network: "outer", Given: []string{"sessions"}},
+		{Name: "role-admin", ID: 902, Stdio: service.Log, Network: service.None, Given: []string{"session", "channel", "control"}},
+		{Name: "configd", ID: 903, Stdio: service.Log, Network: service.None, Given: []string{"session-key"}},
+		{Name: "console", ID: 904, Stdio: service.Console, Network: service.None, Given: []string{"supervisor"}},
+	}
+	g, err := New(services, network.Network{Name: "outer", Interfaces: []network.Interface{{Name: "wan0"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		"never role-admin -> network:outer":                 false,
+		"never role-admin -> interface:outer/*":             false,
+		"never interface:outer/* -> role-admin":             false,
+		"never sshd -> configd":                             true,
+		"never console -> network:*":                        true,
+		"never console -> configd":                          true,
+		"no service reaches interface:*":                    true,
+		"only sshd reaches network:outer":                   true,
+		"only sshd, role-admin reaches descriptor:sessions": true,
+	} {
+		a, err := ParseAssertion(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Check(g); (err == nil) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 }

@@ -75,12 +75,13 @@ var given = map[string]struct {
 	"kmsg":    {in: true, init: true}, // PID 1 writes to the kernel's log as well
 	"audit":   {in: true},
 	"outputs": {in: true}, // what services print
-	// Who asks for a session is joined with whoever is in it.
-	"sessions":    {in: true, out: true, init: true},
+	// Who asks for a session is joined with whoever is in it. What PID 1 adds is one
+	// of a few sentences, and a key that it has drawn by lot.
+	"sessions":    {in: true, out: true},
 	"channel":     {in: true, out: true, as: "sessions"},
 	"control":     {in: true, out: true, as: "sessions"},
-	"session":     {in: true, init: true}, // the ticket
-	"session-key": {in: true, init: true},
+	"session":     {in: true, as: "sessions"}, // the ticket
+	"session-key": {in: true},
 }
 
 // outputs is the node that all services with stdio = "log" write to.

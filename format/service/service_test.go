@@ -64,6 +64,7 @@ func TestSealed(t *testing.T) {
 func instance() *Service {
 	s := full()
 	s.Name, s.Provides, s.State = "sshd", nil, nil
+	s.Limits.State, s.Limits.StateFiles = 0, 0
 	s.Accepts = []Accept{{22, 8, 2, 30}}
 	s.Start = Start{Instances: 16, Ready: Notify, Timeout: Duration(30 * time.Second), Restart: Never, Stop: Duration(time.Second)}
 	return s
@@ -93,7 +94,7 @@ func TestInstances(t *testing.T) {
 		"a connection waits":          func(s *Service) { s.Start.Ready = Started },
 		"stdio = \"console\"":         func(s *Service) { s.Stdio = Console },
 		"which of them he means":      func(s *Service) { s.Provides = full().Provides },
-		"they would share it":         func(s *Service) { s.State = []string{"/state/x"} },
+		"they would share it":         func(s *Service) { s.State, s.Limits = []string{"/state/x"}, full().Limits },
 		"start of instances":          func(s *Service) { s.Start.Required = true },
 		"start of instances is":       func(s *Service) { s.Start.Watchdog = Duration(time.Second) },
 		"start of instances is re":    func(s *Service) { s.Start.After = []string{"logd"} },

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
+	"net"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -36,6 +38,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"absent":     (*stage).absent,
 		"refuse":     (*stage).refuse,
 		"send":       (*stage).send,
+		"logged":     (*stage).logged,
 		"wait-exit":  (*stage).waitExit,
 		"install":    (*stage).install,
 		"enrolled":   (*stage).enrolled,
@@ -77,6 +80,11 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"tpm":            (*stage).tpm,
 		"lock-out":       (*stage).lockOut,
 		"vars-empty":     (*stage).varsEmpty,
+
+		"ntp-server": (*stage).ntpServer,
+		"certify":    (*stage).certify,
+		"ssh":        (*stage).ssh,
+		"flood":      (*stage).flood,
 
 		"disk-of":   (*stage).diskOf,
 		"swap-page": (*stage).swapPage,
@@ -164,9 +172,9 @@ func (s *stage) disk(ts *testscript.TestScript, args []string) {
 	must(ts, err)
 }
 
-// boot [-smbios STRING] [-reboot] [-no-tpm] [-network] [-memory MIB] [-clock TIME]:
-// starts the machine. Without -reboot a reset ends it; -clock is what its real-time
-// clock says.
+// boot [-smbios STRING] [-reboot] [-no-tpm] [-network [-forward PORT]] [-memory MIB]
+// [-clock TIME]: starts the machine. Without -reboot a reset ends it; -clock is what
+// its real-time clock says; $PORT of the host leads to a port of the guest.
 func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	c := machine.Config{SDK: s.sdk, Folder: s.folder, Accelerator: s.accelerator, NoReboot: true}
 	flags := flag.NewFlagSet("boot", flag.ContinueOnError)
@@ -174,17 +182,32 @@ func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	flags.Func("smbios", "type 11 string", func(v string) error { c.SMBIOS = append(c.SMBIOS, v); return nil })
 	flags.IntVar(&c.Memory, "memory", 0, "MiB")
 	flags.BoolVar(&c.Network, "network", false, "it has an interface, behind QEMU's router")
+	forward := flags.Int("forward", 0, "a port of the guest that $PORT of the host leads to")
 	flags.BoolVar(&c.NoTPM, "no-tpm", false, "the machine has no TPM")
 	flags.Func("clock", "YYYY-MM-DDTHH:MM:SS", func(v string) error { c.Extra = append(c.Extra, "-rtc", "base="+v); return nil })
 	reboot := flags.Bool("reboot", false, "go on after a reset")
 	must(ts, flags.Parse(args))
 	c.NoReboot = !*reboot
+	if *forward != 0 {
+		port := freePort(ts)
+		ts.Setenv("PORT", port)
+		c.Forwards = []string{fmt.Sprintf("tcp:127.0.0.1:%s-:%d", port, *forward)}
+	}
 	if s.machine != nil {
 		s.machine.Close()
 	}
 	var err error
 	s.machine, err = machine.Start(context.Background(), c)
 	must(ts, err)
+}
+
+// freePort finds a port of the host that nobody has now.
+func freePort(ts *testscript.TestScript) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(ts, err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	must(ts, errors.Join(err, l.Close()))
+	return port
 }
 
 // expect [-within DURATION] REGEXP: waits until the console says it, behind what
@@ -256,6 +279,28 @@ func (s *stage) send(ts *testscript.TestScript, args []string) {
 	want(ts, args, "TEXT")
 	_, err := io.WriteString(s.machine.Console, args[0]+"\r")
 	must(ts, err)
+}
+
+// logged REGEXP: waits until the log has it, which is asked for again and again.
+func (s *stage) logged(ts *testscript.TestScript, args []string) {
+	want(ts, args, "REGEXP")
+	re := regexp.MustCompile(args[0])
+	ctx, cancel := within()
+	defer cancel()
+	for {
+		_, err := io.WriteString(s.machine.Console, "log\r")
+		must(ts, err)
+		once, stop := context.WithTimeout(ctx, 5*time.Second)
+		match, err := s.machine.Console.Expect(once, re)
+		stop()
+		if err == nil {
+			ts.Logf("%s", match)
+			return
+		}
+		if ctx.Err() != nil || errors.Is(err, machine.ErrEnded) {
+			ts.Fatalf("%v", err)
+		}
+	}
 }
 
 // menu is the second entry of the loader's menu, which it draws last.

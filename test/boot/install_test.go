@@ -40,6 +40,8 @@ func (b *bench) variants(t *testing.T) map[string]func() (string, error) {
 		{Name: "misfits", Programs: misfits, Services: misfit(false, "beat", "failing", "flood", "forks", "greedy", "silent")},
 		// A product with a service that keeps all that it can.
 		{Name: "hog", Programs: map[string]string{"hog": "cloison/test/quota/hog.Main"}, Services: map[string]string{"hog": hog.Declaration}},
+		// A product that is reached over SSH.
+		{Name: "remote", Version: "0.1.0", SecurityVersion: b.facts.SecurityVersion, Change: withRemote, Programs: map[string]string{"init": "cloison/test/boot/seeded.Main"}},
 		// A product that swaps.
 		{Name: "swap", Version: "0.1.0", SecurityVersion: b.facts.SecurityVersion, Swap: 64},
 	} {

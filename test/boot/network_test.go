@@ -44,9 +44,10 @@ func addService(tree, name, declaration string) error {
 	if err != nil {
 		return err
 	}
-	// Those of tests are at the end of what there is.
-	number := 990 + strings.Count(string(text), " 99")
-	text = fmt.Appendf(text, "%s %d\n", name, number)
+	if !regexp.MustCompile(`(?m)^` + name + ` `).Match(text) {
+		// Those of tests are at the end of what there is.
+		text = fmt.Appendf(text, "%s %d\n", name, 990+strings.Count(string(text), " 99"))
+	}
 	if err := os.WriteFile(ids, text, 0o644); err != nil {
 		return err
 	}
@@ -94,6 +95,7 @@ writable = []
 state = []
 configuration = []
 uses = []
+accepts = []
 capabilities = []
 [seccomp]
 groups = ["runtime", "netlink"]
@@ -117,6 +119,7 @@ locked_memory = "0 B"
 [start]
 after = ["logd"]
 needs = []
+instances = 0
 required = true
 ready = "notify"
 timeout = "60s"
