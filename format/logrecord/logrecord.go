@@ -380,13 +380,13 @@ func (r Record) String() string {
 		}
 	}
 	if r.Message != "" {
-		b.WriteString(" " + escape(r.Message))
+		b.WriteString(" " + Escape(r.Message))
 	}
 	return b.String()
 }
 
-// escape writes what is not printable as \xNN, and a backslash twice.
-func escape(s string) string {
+// Escape writes what is not printable as \xNN, and a backslash twice.
+func Escape(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)

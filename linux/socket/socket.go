@@ -237,3 +237,19 @@ func Dial(path string) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), path), nil
 }
+
+// Unsent returns how many bytes of a TCP connection the other machine has not
+// acknowledged yet (SIOCOUTQ, tcp(7)).
+func Unsent(c syscall.Conn) (int, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("cannot tell what arrived: %w", err)
+	}
+	var n int
+	var failed error
+	err = raw.Control(func(fd uintptr) { n, failed = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	if err = errors.Join(err, failed); err != nil {
+		return 0, fmt.Errorf("cannot tell what arrived: %w", err)
+	}
+	return n, nil
+}
