@@ -43,6 +43,7 @@ bench: build
 	$(GO) run ./bench/state
 	$(GO) run ./bench/build
 	$(GO) run ./bench/confine
+	CGO_ENABLED=0 $(GO) run ./bench/log
 
 # Each fuzz target in turn: the go command takes one at a time.
 fuzz:

@@ -234,6 +234,10 @@ func journald(ctx context.Context, folder string, count int) (r result, err erro
 			return r, err
 		}
 	}
+	// Until then it keeps all in memory.
+	if err := command(ctx, io.Discard, "journalctl", "--flush"); err != nil {
+		return r, err
+	}
 	began := time.Now()
 	// Identifier, unit, priority, and what is not to be done (sd_journal_stream_fd(3)).
 	if _, err := io.WriteString(c, "load\n\n6\n0\n0\n0\n0\n"); err != nil {
