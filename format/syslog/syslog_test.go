@@ -47,7 +47,7 @@ func FuzzFrame(f *testing.F) {
 		r.Clean()
 		frame := string(Frame(r, host))
 		length, m, _ := strings.Cut(frame, " ")
-		if length != fmt.Sprint(len(m)) || strings.ContainsAny(m, "\n\r\x00\x1b") || strings.Count(strings.SplitN(m, "[", 2)[0], " ") != 6 {
+		if length != fmt.Sprint(len(m)) || strings.ContainsAny(m, "\n\r\x00\x1b") || strings.Count(strings.SplitN(m, "["+element, 2)[0], " ") != 6 {
 			t.Errorf("Frame(%q, %q, %q) = %q", text, who, host, frame)
 		}
 	})
