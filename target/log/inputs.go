@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"cloison/format/audit"
 	"cloison/format/kmsg"
@@ -71,24 +72,48 @@ func (c *Collector) Output(name string, f io.Reader) error {
 func (c *Collector) kernel(f *os.File) error {
 	b := make([]byte, 8192)
 	for {
-		n, err := f.Read(b)
-		if errors.Is(err, syscall.EPIPE) { // overwritten before they were read
-			c.say("kernel", "kernel", c.now(), "records were overwritten before they were read")
-			continue
+		if err := c.kernelRecord(f, b); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("cannot read the kernel's log: %w", err)
+	}
+}
+
+// backlog reads what the kernel's log has already.
+func (c *Collector) backlog(f *os.File) error {
+	b := make([]byte, 8192)
+	for {
+		err := f.SetReadDeadline(time.Now().Add(drained))
+		if err == nil {
+			err = c.kernelRecord(f, b)
 		}
-		r, err := kmsg.Parse(string(b[:n]))
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return f.SetReadDeadline(time.Time{})
+		}
 		if err != nil {
 			return err
 		}
-		// Audit records come by their own way, whole.
-		if strings.HasPrefix(r.Text, "audit: ") {
-			continue
-		}
+	}
+}
+
+// kernelRecord reads one record; b is room for it.
+func (c *Collector) kernelRecord(f *os.File, b []byte) error {
+	n, err := f.Read(b)
+	if errors.Is(err, syscall.EPIPE) { // overwritten before they were read
+		c.say("kernel", "kernel", c.now(), "records were overwritten before they were read")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the kernel's log: %w", err)
+	}
+	r, err := kmsg.Parse(string(b[:n]))
+	if err != nil {
+		return err
+	}
+	// Audit records come by their own way, whole.
+	if !strings.HasPrefix(r.Text, "audit: ") {
 		c.say("kernel", "kernel", c.now().Add(r.Time-clock.SinceBoot()), fmt.Sprintf("<%d> %s", r.Level, r.Text))
 	}
+	return nil
 }
 
 // audit reads the audit records. Those of one user count for one rate.

@@ -34,6 +34,8 @@ const (
 	// tellEvery is how often dropped records are told.
 	tellEvery = 10 * time.Second
 	lastWords = 100 * time.Millisecond
+	// drained is how long the kernel's log gives nothing when all of it was read.
+	drained   = 20 * time.Millisecond
 	aliveness = 5 * time.Second
 	// batch is how much is written at once, in bytes of records.
 	batch = 128 << 10
@@ -131,12 +133,16 @@ func run() error {
 	}
 	failed := make(chan error, 3)
 	go func() { failed <- server.Serve(listener, c.report) }()
+	written := make(chan struct{})
+	go func() { c.Write(); close(written) }()
+	// What the kernel said before there was a log comes before what services say.
+	if err := c.backlog(inputs[0].file); err != nil {
+		return err
+	}
 	read := make(chan error, len(inputs))
 	for _, in := range inputs {
 		go func() { read <- in.read(c, in.file) }()
 	}
-	written := make(chan struct{})
-	go func() { c.Write(); close(written) }()
 	go func() {
 		// It lives when the one that writes answers.
 		failed <- notify.KeepAlive(aliveness, func() error { return c.do(func() error { return nil }) })

@@ -544,6 +544,41 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// What the kernel has said already is read before anything else, and what it says
+// later as well.
+func TestBacklog(t *testing.T) {
+	fd, w, err := socket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	kernel := func(text string) {
+		if _, err := w.WriteString("6,1,1000000,-;" + text + "\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	records := gather(t, func(c *Collector, _ *watch) {
+		kernel("one")
+		kernel("two")
+		if err := c.backlog(fd); err != nil {
+			t.Fatal(err)
+		}
+		c.say("service/x", "service/x", c.now(), "three")
+		kernel("four")
+		w.Close()
+		if err := c.kernel(fd); !errors.Is(err, io.EOF) {
+			t.Errorf("kernel = %v, want the end", err)
+		}
+	})
+	var got []string
+	for _, r := range records[1:] {
+		got = append(got, r.Message)
+	}
+	if want := []string{"<6> one", "<6> two", "three", "<6> four", closed}; !slices.Equal(got, want) {
+		t.Errorf("the log has %q, want %q", got, want)
+	}
+}
+
 // client calls the methods of a collector as some service.
 type client struct {
 	t    *testing.T
