@@ -69,24 +69,25 @@ func (s *supervisor) status(measured bool) (Status, error) {
 		row.MayKeep, row.MayFiles = uint64(h.Limits.State), uint64(h.Limits.StateFiles)
 		st.Services = append(st.Services, row)
 	}
-	b, err := os.ReadFile("/proc/meminfo")
+	meminfo, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return Status{}, fmt.Errorf("cannot tell the memory in use: %w", err)
 	}
-	total, available, err := memory(string(b), "Mem", "Available")
+	total, available, err := memory(string(meminfo), "Mem", "Available")
 	if err != nil {
 		return Status{}, err
 	}
 	st.MemoryTotal, st.MemoryUsed = total, total-available
-	if b, err = os.ReadFile("/proc/self/statm"); err != nil {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
 		return Status{}, fmt.Errorf("cannot tell the memory in use: %w", err)
 	}
-	if st.Own, err = resident(string(b)); err != nil {
+	if st.Own, err = resident(string(statm)); err != nil {
 		return Status{}, err
 	}
 	if s.swap != nil {
 		free := uint64(0)
-		if st.SwapTotal, free, err = memory(string(b), "Swap", "Free"); err != nil {
+		if st.SwapTotal, free, err = memory(string(meminfo), "Swap", "Free"); err != nil {
 			return Status{}, err
 		}
 		st.Swap, st.SwapUsed = s.swap.Partition, st.SwapTotal-free
