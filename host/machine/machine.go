@@ -14,6 +14,7 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -254,6 +255,20 @@ func (m *Machine) Wait() (Exit, error) {
 
 // Resets is a channel that gets a value at each reset of the machine.
 func (m *Machine) Resets() <-chan string { return m.qmp.resets }
+
+// Registers tells where the processors stand, in QEMU's words: of a guest that
+// says nothing.
+func (m *Machine) Registers(ctx context.Context) (string, error) {
+	answer, err := m.qmp.execute(ctx, "human-monitor-command", map[string]any{"command-line": "info registers -a"})
+	if err != nil {
+		return "", err
+	}
+	var text string
+	if err := json.Unmarshal(answer, &text); err != nil {
+		return "", fmt.Errorf("cannot read what QEMU says of the registers: %w", err)
+	}
+	return text, nil
+}
 
 // Reset presses the reset button.
 func (m *Machine) Reset(ctx context.Context) error {

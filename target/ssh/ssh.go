@@ -80,6 +80,9 @@ func (s Server) protocol() *ssh.ServerConfig {
 	return c
 }
 
+// farewell is how long a client may take to hang up once its session is over.
+const farewell = 3 * time.Second
+
 // Serve serves a connection to its end.
 func (s Server) Serve(c net.Conn) error {
 	defer c.Close() // nothing is left to lose
@@ -118,7 +121,9 @@ func (s Server) Serve(c net.Conn) error {
 			if err := p.serve(asked); err != nil {
 				s.Say(fmt.Sprintf("session of %s as %s: %v", name, role, err))
 			}
-			_ = conn.Close() // it is over
+			// The client hangs up first: one that finds the line closed takes the
+			// session for broken, and forgets how it ended.
+			time.AfterFunc(farewell, func() { _ = conn.Close() })
 		}()
 	}
 	return nil

@@ -224,7 +224,7 @@ func (s *stage) expect(ts *testscript.TestScript, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	match, err := s.machine.Console.Expect(ctx, regexp.MustCompile(args[0]))
-	must(ts, err)
+	s.must(ts, err)
 	ts.Logf("%s", match)
 }
 

@@ -226,7 +226,7 @@ func (s *stage) remember(ts *testscript.TestScript, args []string) {
 	defer cancel()
 	re := regexp.MustCompile(args[1])
 	match, err := s.machine.Console.Expect(ctx, re)
-	must(ts, err)
+	s.must(ts, err)
 	groups := re.FindStringSubmatch(string(match))
 	if len(groups) != 2 {
 		ts.Fatalf("%s must have one group", args[1])
