@@ -124,8 +124,8 @@ func Open(ctx context.Context, o Options) (*Kernel, error) {
 
 // lock lets one kernel be built at a time: it takes all processors for itself.
 func lock(ctx context.Context, log *progress.Log, path string) (unlock func(), err error) {
-	if unlock, err = file.TryLock(path); err == nil {
-		return unlock, nil
+	if unlock, err = file.TryLock(path); !errors.Is(err, file.ErrLocked) {
+		return unlock, err
 	}
 	log.Say("another build makes a kernel: wait for it")
 	return file.Lock(ctx, path)
