@@ -191,8 +191,9 @@ func installDebian(ctx context.Context, s *sdk.SDK, kernel, dir string) error {
 	return os.Rename(result, dir)
 }
 
-// debianDisk is large enough for the system and its kernel, in MiB.
-var debianDisk = product.Disk{ESP: 128, Slot: 1024}
+// debianDisk is large enough for the system and its kernel, in MiB. Every disk
+// of ours has a place for state: Debian leaves it alone.
+var debianDisk = product.Disk{ESP: 128, Slot: 1024, State: 64}
 
 func debianGUID(what string) [16]byte {
 	sum := sha256.Sum256([]byte("cloison bench " + what))

@@ -82,7 +82,7 @@ func newDebian(s *sdk.SDK, dir, image string) (bootFunc, error) {
 func power(ctx context.Context, s *sdk.SDK, folder *machine.Folder, watch func(context.Context, *machine.Console) (boot, error)) (boot, error) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	m, err := machine.Start(ctx, machine.Config{SDK: s, Folder: folder, NoReboot: true})
+	m, err := machine.Start(ctx, machine.Config{SDK: s, Folder: folder, Memory: memory, NoReboot: true})
 	if err != nil {
 		return boot{}, err
 	}
