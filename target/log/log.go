@@ -88,12 +88,15 @@ func New(folder string, s Settings) (*Collector, error) {
 	now, up := s.Now(), s.Up()
 	c := &Collector{
 		store: store, queue: newQueue(s.Rate), asks: make(chan func()), end: make(chan struct{}), now: s.Now, up: s.Up, report: s.Report,
-		lastNow: now, lastUp: up, signed: up, told: up,
+		lastNow: now, lastUp: up, told: up,
+		signed: up - signEvery, // the first tick signs what is said here
 	}
+	var records []logrecord.Record
 	for _, note := range append(notes, "opened: signed by "+store.key.Public()) {
-		if err := store.say(note); err != nil {
-			return nil, errors.Join(err, store.close())
-		}
+		records = append(records, store.record(note))
+	}
+	if err := store.write(records); err != nil {
+		return nil, errors.Join(err, store.close())
 	}
 	return c, nil
 }
@@ -135,6 +138,10 @@ func run() error {
 	go func() { failed <- server.Serve(listener, c.report) }()
 	written := make(chan struct{})
 	go func() { c.Write(); close(written) }()
+	// From here on nothing is lost: what is not read yet waits.
+	if err := notify.Ready(); err != nil {
+		return err
+	}
 	// What the kernel said before there was a log comes before what services say.
 	if err := c.backlog(inputs[0].file); err != nil {
 		return err
@@ -147,9 +154,6 @@ func run() error {
 		// It lives when the one that writes answers.
 		failed <- notify.KeepAlive(aliveness, func() error { return c.do(func() error { return nil }) })
 	}()
-	if err := notify.Ready(); err != nil {
-		return err
-	}
 	select {
 	case err = <-failed:
 		return err

@@ -1,6 +1,8 @@
 package log
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -281,6 +283,9 @@ func (f *found) note() string {
 // checkpoint were changed: a checkpoint is written when all before it is. They
 // stay, and so does the proof. What is wrong behind the last one is what a power
 // cut leaves.
+//
+// Of lines that a checkpoint proves only the hashes are made; the others are
+// looked at one by one.
 func (s *store) read(f *os.File, packed bool) (found, error) {
 	public, err := logtree.ParsePublic(s.key.Public())
 	if err != nil {
@@ -292,52 +297,44 @@ func (s *store) read(f *os.File, packed bool) (found, error) {
 	}
 	defer lines.Close()
 	line, err := lines.Next()
-	r := found{tree: s.tree, end: int64(len(line)) + 1}
-	torn := false // a line behind the last checkpoint is wrong
-	good := r     // what was before it
-	wrong := ""   // what that was
+	r := found{tree: s.tree.Clone(), end: int64(len(line)) + 1} // up to the last checkpoint
+	tree := s.tree                                              // up to here
+	var behind [][]byte
+	doubtful := false // a checkpoint among them is not ours
 	for err == nil {
 		if line, err = lines.Next(); err != nil {
 			break
 		}
-		what := ""
-		if logtree.IsCheckpoint(line) {
-			c, text, verdict := checkpointOf(line, public, r.tree)
-			if what = verdict; text != "" {
-				// We signed it, so what is before it was whole.
-				if r.tampered == "" {
-					r.tampered = wrong
-				}
-				if r.tampered == "" {
-					r.tampered = verdict
-				}
-				r.signed, r.text, r.orderly = c, text, r.closing
-				torn, what, wrong = false, "", ""
-			}
-		} else {
-			record, err := logrecord.Parse(string(line))
-			if err != nil {
-				what = err.Error()
-			} else if record.Sequence != r.tree.End {
-				what = fmt.Sprintf("record %d stands where record %d should", record.Sequence, r.tree.End)
-			}
-			if what != "" && !torn {
-				good, wrong, torn = r, what, true
-				good.tree = r.tree.Clone()
-			}
-			r.tree.Add(logtree.LeafHash(line))
-			r.closing, r.orderly = record.Source == logSource && record.Message == closed, false
+		behind = append(behind, bytes.Clone(line))
+		if !logtree.IsCheckpoint(line) {
+			tree.Add(logtree.LeafHash(line))
+			continue
 		}
-		if what != "" && !torn {
-			good, wrong, torn = r, what, true
-			good.tree = r.tree.Clone()
+		c, text, verdict := checkpointOf(line, public, tree)
+		if text == "" {
+			doubtful = true
+			continue
 		}
-		r.end += int64(len(line)) + 1
+		// We signed it, so what is before it was whole.
+		if r.tampered == "" && (doubtful || verdict != "") {
+			_, wrong := r.follow(behind[:len(behind)-1], public)
+			r.tampered = cmp.Or(wrong, verdict)
+		}
+		var last []byte // record
+		for _, line := range behind {
+			r.end += int64(len(line)) + 1
+			if !logtree.IsCheckpoint(line) {
+				last = line
+			}
+		}
+		if last != nil {
+			record, err := logrecord.Parse(string(last))
+			r.closing = err == nil && closes(record)
+		}
+		r.tree, r.signed, r.text, r.orderly = tree.Clone(), c, text, r.closing
+		behind, doubtful = nil, false
 	}
-	if torn {
-		good.tampered = r.tampered
-		r = good
-	}
+	r, _ = r.follow(behind, public)
 	if packed {
 		return r, nil
 	}
@@ -348,6 +345,35 @@ func (s *store) read(f *os.File, packed bool) (found, error) {
 	r.cut = info.Size() - r.end
 	return r, nil
 }
+
+// follow looks at lines behind what was found, and adds those before the first
+// that is wrong.
+func (f found) follow(lines [][]byte, public logtree.Public) (r found, wrong string) {
+	r = f
+	r.tree = f.tree.Clone()
+	for _, line := range lines {
+		if logtree.IsCheckpoint(line) {
+			if _, _, wrong = checkpointOf(line, public, r.tree); wrong != "" {
+				return r, wrong
+			}
+		} else {
+			record, err := logrecord.Parse(string(line))
+			if err != nil {
+				return r, err.Error()
+			}
+			if record.Sequence != r.tree.End {
+				return r, fmt.Sprintf("record %d stands where record %d should", record.Sequence, r.tree.End)
+			}
+			r.tree.Add(logtree.LeafHash(line))
+			r.closing, r.orderly = closes(record), false
+		}
+		r.end += int64(len(line)) + 1
+	}
+	return r, ""
+}
+
+// closes says whether a record is the one with which a log ends in order.
+func closes(r logrecord.Record) bool { return r.Source == logSource && r.Message == closed }
 
 // checkpointOf reads the line of a checkpoint. text is empty where we did not
 // sign it; verdict says what is wrong.

@@ -343,11 +343,15 @@ func (s *store) drop(why string) error {
 
 // say writes and signs one record of the log itself.
 func (s *store) say(message string) error {
-	r := logrecord.Record{Time: s.now().Truncate(time.Microsecond), Source: logSource, Message: message}
-	if err := s.write([]logrecord.Record{r}); err != nil {
+	if err := s.write([]logrecord.Record{s.record(message)}); err != nil {
 		return err
 	}
 	return s.checkpoint()
+}
+
+// record is one of the log itself.
+func (s *store) record(message string) logrecord.Record {
+	return logrecord.Record{Time: s.now().Truncate(time.Microsecond), Source: logSource, Message: message}
 }
 
 // close writes everything out.
