@@ -55,11 +55,19 @@ func Prefetch(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_WILLNEED); err != nil {
+	info, err := f.Stat()
+	// Of one request the kernel reads no more than its device takes at once.
+	for at := int64(0); err == nil && at < info.Size(); at += window {
+		err = unix.Fadvise(int(f.Fd()), at, window, unix.FADV_WILLNEED)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("cannot prefetch %s: %w", path, err), f.Close())
 	}
 	return f.Close()
 }
+
+// window is what a device reads ahead when nobody has set it, in bytes.
+const window = 128 << 10
 
 // Lock waits until this process alone holds the lock file at path, or ctx
 // ends. The returned function lets go of it; so does the end of the process.

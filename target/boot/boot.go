@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -188,8 +189,7 @@ func (m *machine) run(start time.Duration) error {
 		return err
 	}
 	opened := clock.SinceBoot()
-	// PID 1 comes into memory, verified, while we wait for the TPM.
-	if err := file.Prefetch(newRoot + Init); err != nil {
+	if err := prefetch(newRoot + filepath.Dir(Init)); err != nil {
 		return fmt.Errorf("cannot start the core: %w", err)
 	}
 	m.say("core open under dm-verity (%s), root hash %x", node, core.RootHash)
@@ -228,6 +228,17 @@ func (m *machine) run(start time.Duration) error {
 		return err
 	}
 	return process.Exec(Init, nil)
+}
+
+// prefetch has PID 1, the launcher and the services come into memory, verified,
+// while we wait for the TPM.
+func prefetch(programs string) error {
+	return filepath.WalkDir(programs, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		return file.Prefetch(path)
+	})
 }
 
 func (m *machine) mount() error {
