@@ -56,45 +56,43 @@ func (s *supervisor) outputs(*run) (theirs *os.File, keep bool, err error) {
 	return theirs, false, nil
 }
 
-// declarations reads those of all services of the image.
-func declarations() ([]*service.Service, error) {
+// readDeclarations reads those of all services of the image, in the order of
+// their start.
+func (s *supervisor) readDeclarations() error {
 	entries, err := os.ReadDir(service.Folder)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the declarations of the services: %w", err)
+		return fmt.Errorf("cannot read the declarations of the services: %w", err)
 	}
 	var all []*service.Service
 	for _, e := range entries {
 		text, err := os.ReadFile(service.SealedPath(e.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("cannot read the declaration of %s: %w", e.Name(), err)
+			return fmt.Errorf("cannot read the declaration of %s: %w", e.Name(), err)
 		}
 		d, err := service.Parse(string(text))
 		if err != nil {
-			return nil, fmt.Errorf("declaration of %s: %w", e.Name(), err)
+			return fmt.Errorf("declaration of %s: %w", e.Name(), err)
 		}
 		if d.Name != e.Name() {
-			return nil, fmt.Errorf("the declaration of %s is that of %s", e.Name(), d.Name)
+			return fmt.Errorf("the declaration of %s is that of %s", e.Name(), d.Name)
 		}
 		all = append(all, d)
 	}
 	if err := service.CheckTogether(all); err != nil {
-		return nil, err
+		return err
 	}
-	return service.Order(all)
+	s.declared, err = service.Order(all)
+	return err
 }
 
 // host prepares what services keep from one start to the next: their shares of
 // the state volume, groups, pipes, sockets. After it nothing but processes is made for a service.
 func (s *supervisor) host() error {
-	all, err := declarations()
-	if err == nil {
-		err = network.CheckServices(all, s.networks)
-	}
-	if err != nil {
+	if err := network.CheckServices(s.declared, s.networks); err != nil {
 		return err
 	}
 	// 1. What each may keep, before it is there.
-	if err := s.share(all); err != nil {
+	if err := s.share(s.declared); err != nil {
 		return err
 	}
 	// 2. Groups: what is limited is delegated from the root down.
@@ -108,8 +106,7 @@ func (s *supervisor) host() error {
 	if err := errors.Join(cgroup.Delegate(groups, "cpu", "memory", "pids"), top.Close()); err != nil {
 		return err
 	}
-	s.declared = all
-	for _, d := range all {
+	for _, d := range s.declared {
 		if d.Start.Instances > 0 {
 			if err := s.prepare(d); err != nil {
 				return err

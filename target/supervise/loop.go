@@ -185,19 +185,22 @@ func (s *supervisor) follow() error {
 // guard runs one of the few goroutines beside the loop; its error or panic is
 // the loop's.
 func (s *supervisor) guard(f func() error) {
-	var err error
+	if err := caught(f); err != nil {
+		select {
+		case s.fatal <- err:
+		default: // one reason is enough
+		}
+	}
+}
+
+// caught makes a panic an error.
+func caught(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("internal error: %v", p)
 		}
-		if err != nil {
-			select {
-			case s.fatal <- err:
-			default: // one reason is enough
-			}
-		}
 	}()
-	err = f()
+	return f()
 }
 
 // countRepairs asks the verity device how many blocks it has repaired, and says

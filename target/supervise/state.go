@@ -184,6 +184,7 @@ const seedFile = "seed"
 // carrySeed gives the generator the seed that the last boot left. A volume that
 // cannot be written is heard of elsewhere: the generator works without.
 func (s *supervisor) carrySeed() error {
+	defer close(s.carried)
 	credited, err := entropy.Carry(filepath.Join(state.Folder, seedFile), random.Credit)
 	switch {
 	case err != nil:
@@ -196,6 +197,7 @@ func (s *supervisor) carrySeed() error {
 
 // saveSeed leaves a new seed to the next boot.
 func (s *supervisor) saveSeed() {
+	<-s.carried
 	if err := entropy.Save(filepath.Join(state.Folder, seedFile)); err != nil {
 		s.say("%v", err)
 	}

@@ -81,6 +81,7 @@ type supervisor struct {
 	corrected chan struct{}
 	forged    chan kformat.Record
 	fatal     chan error
+	carried   chan struct{} // closed when the last boot's seed is used up
 }
 
 // Main is PID 1. It does not return.
@@ -99,16 +100,9 @@ func Main() {
 		corrected: make(chan struct{}, 1),
 		forged:    make(chan kformat.Record, 1),
 		fatal:     make(chan error, 1),
+		carried:   make(chan struct{}),
 	}
-	var reason any
-	func() {
-		defer func() {
-			if p := recover(); p != nil {
-				reason = fmt.Sprintf("internal error: %v", p)
-			}
-		}()
-		reason = s.run()
-	}()
+	reason := caught(s.run)
 	if s.log == nil {
 		refusal.Refuse(nil, reason, s.verdict)
 	}
@@ -142,6 +136,9 @@ func (s *supervisor) run() error {
 		return err
 	}
 	s.verdict = refusal.Judge(s.vars)
+	// Most of what follows waits for devices: read meanwhile what is to be started.
+	declared := make(chan error, 1)
+	go func() { declared <- caught(s.readDeclarations) }()
 
 	// 4. Arm the watchdog before anything that can hang.
 	if err := s.arm(); err != nil {
@@ -188,12 +185,14 @@ func (s *supervisor) run() error {
 		s.swap = &area
 		s.say("swap: %d MiB on %s, under a key of this boot", area.Size>>20, area.Partition)
 	}
-	if err := s.carrySeed(); err != nil {
-		return err
-	}
+	// Services that need the generator wait for it by themselves.
+	go s.guard(s.carrySeed)
 
 	// 9. Make the networks, and what services keep from one start to the next. The
 	// loop starts them.
+	if err := <-declared; err != nil {
+		return err
+	}
 	if err := s.makeNetworks(); err != nil {
 		return err
 	}
@@ -269,6 +268,7 @@ func (s *supervisor) identify() error {
 
 // allReady marks the boot good: every required service is up.
 func (s *supervisor) allReady() error {
+	s.ready = clock.SinceBoot()
 	// 1. Give the loader its counter back before saying so.
 	var err error
 	if s.entry, err = markGood(s.vars, s.facts.ESP); err != nil {
@@ -289,7 +289,6 @@ func (s *supervisor) allReady() error {
 	if err := s.countRepairs(); err != nil {
 		return err
 	}
-	s.ready = clock.SinceBoot()
 	st, err := s.status(false)
 	if err != nil {
 		return err
