@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -86,6 +87,7 @@ func power(ctx context.Context, s *sdk.SDK, folder *machine.Folder, watch func(c
 	if err != nil {
 		return boot{}, err
 	}
+	go m.Unattended(machine.Patience, os.Stderr)
 	defer m.Close()
 	b, err := watch(ctx, m.Console)
 	if err != nil {

@@ -131,6 +131,7 @@ func bootOnce(ctx context.Context, s *sdk.SDK, folder *machine.Folder) (h hostin
 	if err != nil {
 		return h, err
 	}
+	go m.Unattended(machine.Patience, os.Stderr)
 	defer m.Close()
 	if _, err := m.Console.Expect(ctx, promptLine); err != nil {
 		return h, err

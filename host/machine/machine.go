@@ -62,6 +62,7 @@ type Machine struct {
 	qemu   *exec.Cmd
 	tpm    *exec.Cmd
 	stderr *tail
+	once   bool // a reset ends it
 
 	done  chan struct{} // closed when both processes have ended
 	exit  Exit
@@ -129,7 +130,7 @@ func Start(ctx context.Context, c Config) (_ *Machine, err error) {
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
-	m := &Machine{cancel: cancel, stderr: &tail{}, done: make(chan struct{})}
+	m := &Machine{cancel: cancel, stderr: &tail{}, once: c.NoReboot, done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			cancel()

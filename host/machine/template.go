@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"cloison/format/hint"
@@ -41,6 +42,7 @@ func (t *Template) enrol(ctx context.Context, s *sdk.SDK, a Accelerator, image s
 	if err != nil {
 		return err
 	}
+	go m.Unattended(Patience, io.Discard)
 	defer m.Close()
 	// Done with it, the loader resets the machine, which ends it here. One
 	// that boots on or waits at the firmware's prompt ends with ctx.

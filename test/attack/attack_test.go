@@ -94,6 +94,7 @@ func TestAttacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	go m.Unattended(machine.Patience, os.Stderr)
 	defer m.Close()
 	if dump := os.Getenv("CLOISON_ATTACK_CONSOLE"); dump != "" {
 		f, err := os.Create(dump)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -173,8 +174,9 @@ func (s *stage) disk(ts *testscript.TestScript, args []string) {
 }
 
 // boot [-smbios STRING] [-reboot] [-no-tpm] [-network [-forward PORT]] [-memory MIB]
-// [-clock TIME]: starts the machine. Without -reboot a reset ends it; -clock is what
-// its real-time clock says; $PORT of the host leads to a port of the guest.
+// [-clock TIME] [-patience DURATION]: starts the machine. Without -reboot a reset ends
+// it; -clock is what its real-time clock says; $PORT of the host leads to a port of
+// the guest; for so long the loader may show its menu.
 func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	c := machine.Config{SDK: s.sdk, Folder: s.folder, Accelerator: s.accelerator, NoReboot: true}
 	flags := flag.NewFlagSet("boot", flag.ContinueOnError)
@@ -185,6 +187,7 @@ func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	forward := flags.Int("forward", 0, "a port of the guest that $PORT of the host leads to")
 	flags.BoolVar(&c.NoTPM, "no-tpm", false, "the machine has no TPM")
 	flags.Func("clock", "YYYY-MM-DDTHH:MM:SS", func(v string) error { c.Extra = append(c.Extra, "-rtc", "base="+v); return nil })
+	patience := flags.Duration("patience", machine.Patience, "of the loader's menu")
 	reboot := flags.Bool("reboot", false, "go on after a reset")
 	must(ts, flags.Parse(args))
 	c.NoReboot = !*reboot
@@ -199,6 +202,7 @@ func (s *stage) boot(ts *testscript.TestScript, args []string) {
 	var err error
 	s.machine, err = machine.Start(context.Background(), c)
 	must(ts, err)
+	go s.machine.Unattended(*patience, os.Stderr)
 }
 
 // freePort finds a port of the host that nobody has now.
@@ -306,15 +310,17 @@ func (s *stage) logged(ts *testscript.TestScript, args []string) {
 // menu is the second entry of the loader's menu, which it draws last.
 var menu = regexp.MustCompile(`\(recovery\)`)
 
-// choose recovery: takes that entry in the loader's menu, by the keys that a
-// person presses.
+// choose recovery|nothing: takes that entry in the loader's menu, by the keys that
+// a person presses, or only holds the menu.
 func (s *stage) choose(ts *testscript.TestScript, args []string) {
-	if want(ts, args, "recovery"); args[0] != "recovery" {
+	want(ts, args, "recovery|nothing")
+	const down = "\x1b[B"
+	keys, ok := map[string]string{"recovery": down + "\r", "nothing": down}[args[0]]
+	if !ok {
 		ts.Fatalf("the menu has no %s", args[0])
 	}
 	s.await(ts, menu)
-	const down = "\x1b[B"
-	_, err := io.WriteString(s.machine.Console, down+"\r")
+	_, err := io.WriteString(s.machine.Console, keys)
 	must(ts, err)
 }
 

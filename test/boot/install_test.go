@@ -110,6 +110,7 @@ func (b *bench) provision(t *testing.T) func() (*machine.Folder, error) {
 		if err != nil {
 			return nil, err
 		}
+		go m.Unattended(machine.Patience, os.Stderr)
 		defer m.Close()
 		if _, err := m.Console.Expect(ctx, prompt); err != nil {
 			return nil, err
